@@ -1,0 +1,240 @@
+"""Toy tasks with known answers, made from a random generator.
+
+Ids, in every task that has these tokens: 0 pads, 1 starts a target, 2 ends it; symbols are
+FIRST_SYMBOL, FIRST_SYMBOL + 1, ... A model for such a task needs `vocab_size(n_symbols)` ids.
+Padding is on the right.
+
+`lengths` is an `int`, or a `range` from which each sequence draws its length: `range(3, 8)` is 3 to
+7 tokens.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Generator, Tensor
+
+PAD = 0
+START = 1
+END = 2
+FIRST_SYMBOL = 3
+
+
+class Pairs(NamedTuple):
+    """Sources and targets, for an encoder-decoder.
+
+    A decoder reads `target[:, :-1]` (keep `target_keep[:, :-1]`) and predicts `target[:, 1:]` (keep
+    `target_keep[:, 1:]`).
+    """
+
+    source: Int[Tensor, "batch source"]
+    """Symbols, then PAD."""
+    source_keep: Bool[Tensor, "batch source"]
+    """True at symbols."""
+    target: Int[Tensor, "batch target"]
+    """START, symbols, END, then PAD."""
+    target_keep: Bool[Tensor, "batch target"]
+    """True at START, symbols and END."""
+
+
+class Labelled(NamedTuple):
+    """Sequences with one label each, for a classifier."""
+
+    ids: Int[Tensor, "batch length"]
+    """Symbols, then PAD."""
+    keep: Bool[Tensor, "batch length"]
+    """True at symbols."""
+    label: Int[Tensor, " batch"]
+    """The answer, a token id."""
+
+
+def vocab_size(n_symbols: int) -> int:
+    """Count the ids of a task with `n_symbols` symbols: those, PAD, START and END."""
+    return FIRST_SYMBOL + n_symbols
+
+
+def generator(seed: int) -> Generator:
+    """Make a random generator that depends on nothing but `seed`."""
+    return Generator().manual_seed(seed)
+
+
+def random_symbols(
+    rng: Generator, batch: int, n_symbols: int, lengths: int | range
+) -> tuple[Int[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
+    """Draw uniform symbols, padded on the right to the longest length there can be.
+
+    Args:
+        rng: Source of randomness.
+        batch: Sequences.
+        n_symbols: Symbols to draw from.
+        lengths: Tokens in each sequence, fixed or a range to draw from uniformly.
+
+    Returns:
+        The ids, and True where they are not PAD.
+
+    Raises:
+        ValueError: `lengths` is empty or holds a length below 1.
+    """
+    choices = torch.tensor([lengths] if isinstance(lengths, int) else list(lengths))
+    if not len(choices) or choices.min() < 1:
+        raise ValueError(f"lengths must be 1 token or more; got {lengths}.")
+    longest = int(choices.max())
+    ids = torch.randint(FIRST_SYMBOL, vocab_size(n_symbols), (batch, longest), generator=rng)
+    drawn = choices[torch.randint(len(choices), (batch,), generator=rng)]
+    keep = torch.arange(longest) < drawn[:, None]
+    return ids.masked_fill(~keep, PAD), keep
+
+
+def framed(
+    source: Int[Tensor, "batch length"],
+    keep: Bool[Tensor, "batch length"],
+    answer: Int[Tensor, "batch length"],
+) -> Pairs:
+    """Put each answer, as long as its source, between START and END."""
+    batch, length = answer.shape
+    target = torch.full((batch, length + 2), PAD)
+    target[:, 0] = START
+    target[:, 1:-1] = answer.masked_fill(~keep, PAD)
+    end = keep.sum(dim=1) + 1
+    target[torch.arange(batch), end] = END
+    return Pairs(source, keep, target, torch.arange(length + 2) <= end[:, None])
+
+
+def copy(rng: Generator, *, batch: int, n_symbols: int, lengths: int | range) -> Pairs:
+    """Say the same symbols again: 7 4 5 -> 7 4 5.
+
+    Args:
+        rng: Source of randomness.
+        batch: Sequences.
+        n_symbols: Symbols to draw from.
+        lengths: Tokens in a source, fixed or a range.
+
+    Returns:
+        Sources and targets.
+    """
+    ids, keep = random_symbols(rng, batch, n_symbols, lengths)
+    return framed(ids, keep, ids)
+
+
+def reverse(rng: Generator, *, batch: int, n_symbols: int, lengths: int | range) -> Pairs:
+    """Say the symbols backwards: 7 4 5 -> 5 4 7.
+
+    Args:
+        rng: Source of randomness.
+        batch: Sequences.
+        n_symbols: Symbols to draw from.
+        lengths: Tokens in a source, fixed or a range.
+
+    Returns:
+        Sources and targets. The padding stays on the right of both.
+    """
+    ids, keep = random_symbols(rng, batch, n_symbols, lengths)
+    mirrored = keep.sum(dim=1, keepdim=True) - 1 - torch.arange(ids.shape[1])
+    return framed(ids, keep, ids.gather(1, mirrored.clamp(min=0)))
+
+
+def sort(rng: Generator, *, batch: int, n_symbols: int, lengths: int | range) -> Pairs:
+    """Say the symbols in rising order: 7 4 5 -> 4 5 7.
+
+    Args:
+        rng: Source of randomness.
+        batch: Sequences.
+        n_symbols: Symbols to draw from.
+        lengths: Tokens in a source, fixed or a range.
+
+    Returns:
+        Sources and targets.
+    """
+    ids, keep = random_symbols(rng, batch, n_symbols, lengths)
+    after_all = vocab_size(n_symbols)
+    return framed(ids, keep, ids.masked_fill(~keep, after_all).sort(dim=1).values)
+
+
+def associative_recall(
+    rng: Generator, *, batch: int, n_keys: int, n_values: int, n_pairs: int
+) -> Labelled:
+    """Look up the value that came after the queried key: k3 v1 k7 v2 k3 -> v1.
+
+    A sequence is n_pairs of a key and its value, then one of these keys as the query. Keys are ids
+    FIRST_SYMBOL to FIRST_SYMBOL + n_keys - 1, and differ within a sequence; values are the n_values
+    ids after them, drawn independently, so that without looking no guess is right more often than
+    1 / n_values.
+
+    Paper: Ba et al. 2016, arXiv:1610.06258, section 4.1, asks for the same with letters and digits.
+
+    Args:
+        rng: Source of randomness.
+        batch: Sequences.
+        n_keys: Keys to draw from.
+        n_values: Values to draw from.
+        n_pairs: Pairs in a sequence.
+
+    Returns:
+        Sequences of 2 n_pairs + 1 tokens, without padding, and the value's token id.
+
+    Raises:
+        ValueError: n_pairs exceeds n_keys, so that keys would repeat.
+    """
+    if not 1 <= n_pairs <= n_keys:
+        raise ValueError(f"n_pairs must lie in 1..n_keys = {n_keys}; got {n_pairs}.")
+    keys = FIRST_SYMBOL + torch.rand(batch, n_keys, generator=rng).argsort(dim=1)[:, :n_pairs]
+    first_value = FIRST_SYMBOL + n_keys
+    values = torch.randint(first_value, first_value + n_values, (batch, n_pairs), generator=rng)
+    asked = torch.randint(n_pairs, (batch, 1), generator=rng)
+    pairs = torch.stack([keys, values], dim=-1).flatten(1)
+    ids = torch.cat([pairs, keys.gather(1, asked)], dim=1)
+    return Labelled(ids, torch.ones_like(ids, dtype=torch.bool), values.gather(1, asked)[:, 0])
+
+
+def most_frequent_token(
+    rng: Generator, *, batch: int, n_symbols: int, lengths: int | range
+) -> Labelled:
+    """Name the symbol that occurs most often; of several, the smallest id: 7 4 7 5 -> 7.
+
+    Args:
+        rng: Source of randomness.
+        batch: Sequences.
+        n_symbols: Symbols to draw from.
+        lengths: Tokens in a sequence, fixed or a range.
+
+    Returns:
+        Padded sequences and the symbol's token id. Padding does not count, however much there is.
+    """
+    ids, keep = random_symbols(rng, batch, n_symbols, lengths)
+    symbols = torch.arange(FIRST_SYMBOL, vocab_size(n_symbols))
+    counts = (ids[:, :, None] == symbols).sum(dim=1)
+    most = counts == counts.max(dim=1, keepdim=True).values
+    return Labelled(ids, keep, symbols[most.int().argmax(dim=1)])
+
+
+def iid_tokens(
+    rng: Generator, *, batch: int, vocab: int, length: int
+) -> Int[Tensor, "{batch} {length}"]:
+    """Draw tokens that nothing predicts: uniform and independent, ids 0 to vocab - 1.
+
+    Args:
+        rng: Source of randomness.
+        batch: Sequences.
+        vocab: Tokens to draw from; here every id is a real token, 0 too.
+        length: Tokens in a sequence.
+
+    Returns:
+        The ids. No causal model has an expected loss below `entropy_floor(vocab)`; one below it
+        looks ahead.
+    """
+    return torch.randint(vocab, (batch, length), generator=rng)
+
+
+def entropy_floor(vocab: int) -> float:
+    r"""Return the entropy of a uniform token, the least expected loss of an honest model.
+
+    $$ H = \ln V $$
+
+    Args:
+        vocab: Equally likely tokens.
+
+    Returns:
+        The entropy, in nats per token.
+    """
+    return math.log(vocab)

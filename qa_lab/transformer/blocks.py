@@ -1,0 +1,226 @@
+"""One layer: sub-layers, and how the residual stream passes around them.
+
+What a block is made of is passed in: `residual` is how a sub-layer, a norm and the stream are
+wired; `norm(d_model)`, `attention(d_model, n_heads)` and `feed_forward(d_model, d_ff)` make the
+parts; `look(length)` makes the mask of self-attention. `functools.partial(MultiHeadAttention,
+scale=1.0)` is a part with one thing changed.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from qa_lab.transformer.attention import MultiHeadAttention
+from qa_lab.transformer.feed_forward import FeedForward
+from qa_lab.transformer.masks import causal_mask, full_mask, over_keys
+from qa_lab.transformer.norms import LayerNorm
+
+Stream = Float[Tensor, "batch length d_model"]
+Residual = Callable[[Tensor, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], Tensor]
+"""From the stream, a sub-layer and a norm to the stream, as `post_norm` and `pre_norm` do."""
+Look = Callable[[int, torch.device], Tensor]
+"""From a length to the [query key] mask of self-attention, as `causal_mask` and `full_mask` do."""
+
+
+def post_norm(
+    x: Stream, sublayer: Callable[[Stream], Stream], norm: Callable[[Stream], Stream]
+) -> Stream:
+    """Add what the sub-layer says, then normalise the stream.
+
+    $$ y = norm(x + sublayer(x)) $$
+
+    Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
+
+    Args:
+        x: The residual stream.
+        sublayer: Attention or feed-forward, dropout included.
+        norm: Of the stream.
+
+    Returns:
+        The stream, normalised: no path goes around the norm.
+    """
+    return norm(x + sublayer(x))
+
+
+def pre_norm(
+    x: Stream, sublayer: Callable[[Stream], Stream], norm: Callable[[Stream], Stream]
+) -> Stream:
+    """Show the sub-layer a normalised copy, and add what it says to the stream as it was.
+
+    $$ y = x + sublayer(norm(x)) $$
+
+    Paper: Xiong et al. 2020, arXiv:2002.04745, table 1.
+
+    Args:
+        x: The residual stream.
+        sublayer: Attention or feed-forward, dropout included.
+        norm: Of what the sub-layer sees.
+
+    Returns:
+        The stream, not normalised: the identity path is free from end to end.
+    """
+    return x + sublayer(norm(x))
+
+
+def self_mask(
+    look: Look, x: Float[Tensor, "batch length d_model"], keep: Bool[Tensor, "batch length"] | None
+) -> Bool[Tensor, "#batch 1 length length"] | Bool[Tensor, "length length"]:
+    """Combine where a position may look with which positions hold a token."""
+    mask = look(x.shape[1], x.device)
+    return mask if keep is None else mask & over_keys(keep)
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention, then feed-forward, each on the residual stream.
+
+    $$ x <- residual(x, dropout . attention),  x <- residual(x, dropout . feed_forward) $$
+
+    With `look=causal_mask` it is the layer of a decoder-only language model.
+
+    Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.1; dropout, section 5.4, on what a
+        sub-layer says before it is added.
+
+    Args:
+        d_model: Width of the stream, in features.
+        n_heads: Attention heads.
+        d_ff: Inner width of the feed-forward network, in features.
+        residual: `post_norm`, `pre_norm`, or another wiring.
+        norm: Makes a norm, `norm(d_model)`, called as `norm(x, keep)`.
+        attention: Makes the attention, `attention(d_model, n_heads)`.
+        feed_forward: Makes the feed-forward network, `feed_forward(d_model, d_ff)`.
+        look: Makes the [query key] mask of self-attention, `look(length, device)`.
+        dropout: Probability of dropping, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        d_ff: int,
+        *,
+        residual: Residual = post_norm,
+        norm: Callable[[int], nn.Module] = LayerNorm,
+        attention: Callable[[int, int], nn.Module] = MultiHeadAttention,
+        feed_forward: Callable[[int, int], nn.Module] = FeedForward,
+        look: Look = full_mask,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.residual = residual
+        self.look = look
+        self.attention = attention(d_model, n_heads)
+        self.attention_norm = norm(d_model)
+        self.feed_forward = feed_forward(d_model, d_ff)
+        self.feed_forward_norm = norm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length d_model"],
+        keep: Bool[Tensor, "batch length"] | None = None,
+    ) -> Float[Tensor, "batch length d_model"]:
+        """Pass the stream through both sub-layers.
+
+        Args:
+            x: The residual stream.
+            keep: True at real tokens. None: all real.
+
+        Returns:
+            The residual stream. At padded positions its values mean nothing.
+        """
+        mask = self_mask(self.look, x, keep)
+        x = self.residual(
+            x,
+            lambda h: self.dropout(self.attention(h, keep=mask)),
+            partial(self.attention_norm, keep=keep),
+        )
+        return self.residual(
+            x,
+            lambda h: self.dropout(self.feed_forward(h)),
+            partial(self.feed_forward_norm, keep=keep),
+        )
+
+
+class DecoderBlock(nn.Module):
+    """Causal self-attention, attention to the encoder's memory, then feed-forward.
+
+    $$ y <- residual(y, dropout . self_attention),
+       y <- residual(y, dropout . cross_attention(., memory)),
+       y <- residual(y, dropout . feed_forward) $$
+
+    Paper: Vaswani et al. 2017, arXiv:1706.03762, sections 3.1 and 3.2.3; dropout, section 5.4.
+
+    Args:
+        d_model: Width of the stream and of the memory, in features.
+        n_heads: Attention heads.
+        d_ff: Inner width of the feed-forward network, in features.
+        residual: `post_norm`, `pre_norm`, or another wiring.
+        norm: Makes a norm, `norm(d_model)`, called as `norm(x, keep)`.
+        attention: Makes both attentions, `attention(d_model, n_heads)`.
+        feed_forward: Makes the feed-forward network, `feed_forward(d_model, d_ff)`.
+        look: Makes the [query key] mask of self-attention, `look(length, device)`.
+        dropout: Probability of dropping, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        d_ff: int,
+        *,
+        residual: Residual = post_norm,
+        norm: Callable[[int], nn.Module] = LayerNorm,
+        attention: Callable[[int, int], nn.Module] = MultiHeadAttention,
+        feed_forward: Callable[[int, int], nn.Module] = FeedForward,
+        look: Look = causal_mask,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.residual = residual
+        self.look = look
+        self.self_attention = attention(d_model, n_heads)
+        self.self_attention_norm = norm(d_model)
+        self.cross_attention = attention(d_model, n_heads)
+        self.cross_attention_norm = norm(d_model)
+        self.feed_forward = feed_forward(d_model, d_ff)
+        self.feed_forward_norm = norm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        y: Float[Tensor, "batch target d_model"],
+        memory: Float[Tensor, "batch source d_model"],
+        keep: Bool[Tensor, "batch target"] | None = None,
+        memory_keep: Bool[Tensor, "batch source"] | None = None,
+    ) -> Float[Tensor, "batch target d_model"]:
+        """Pass the stream through the three sub-layers.
+
+        Args:
+            y: The residual stream of the target.
+            memory: The encoder's output.
+            keep: True at real target tokens. None: all real.
+            memory_keep: True at real source tokens. None: all real.
+
+        Returns:
+            The residual stream. At padded positions its values mean nothing.
+        """
+        mask = self_mask(self.look, y, keep)
+        memory_mask = None if memory_keep is None else over_keys(memory_keep)
+        y = self.residual(
+            y,
+            lambda h: self.dropout(self.self_attention(h, keep=mask)),
+            partial(self.self_attention_norm, keep=keep),
+        )
+        y = self.residual(
+            y,
+            lambda h: self.dropout(self.cross_attention(h, memory, memory_mask)),
+            partial(self.cross_attention_norm, keep=keep),
+        )
+        return self.residual(
+            y,
+            lambda h: self.dropout(self.feed_forward(h)),
+            partial(self.feed_forward_norm, keep=keep),
+        )

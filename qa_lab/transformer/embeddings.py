@@ -1,0 +1,86 @@
+"""From token ids to vectors, and from vectors back to logits over the vocabulary."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class TokenEmbedding(nn.Module):
+    r"""Look up a learned vector for each token id.
+
+    $$ x_t = factor * W_E[id_t],  factor = \sqrt{d_{model}} $$
+
+    Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.4.
+    Departs: the paper is silent on the initial values; ours are N(0, 1/d_model), so that embeddings
+        start with variance 1, and so do logits of normalised vectors under a tied W_U.
+
+    Args:
+        vocab_size: Tokens in the vocabulary.
+        d_model: Width of an embedding, in features.
+        factor: Dimensionless. None: sqrt(d_model).
+    """
+
+    def __init__(self, vocab_size: int, d_model: int, *, factor: float | None = None) -> None:
+        super().__init__()
+        self.W_E = nn.Parameter(torch.randn(vocab_size, d_model) * d_model**-0.5)
+        self.factor = d_model**0.5 if factor is None else factor
+
+    def forward(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length d_model"]:
+        """Embed the tokens.
+
+        Args:
+            ids: Token ids, 0 <= id < vocab_size.
+
+        Returns:
+            The embeddings.
+
+        Raises:
+            ValueError: There are no tokens, or an id lies outside the vocabulary.
+        """
+        if not ids.numel():
+            raise ValueError(f"no token to embed: ids has shape {list(ids.shape)}.")
+        low, high = (int(end) for end in ids.aminmax())
+        if low < 0 or high >= len(self.W_E):
+            raise ValueError(
+                f"token ids must lie in 0..{len(self.W_E) - 1}, the vocabulary; got {low}..{high}."
+            )
+        return self.factor * self.W_E[ids]
+
+
+class Unembedding(nn.Module):
+    """Score every token of the vocabulary.
+
+    $$ logits = x W_U^T $$
+
+    Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.4: W_U may be the very matrix of the
+        embeddings.
+    Departs: a W_U of its own starts at N(0, 1/d_model); the paper is silent.
+
+    Args:
+        d_model: Width of a vector, in features.
+        vocab_size: Tokens in the vocabulary.
+        tied_to: The embedding whose W_E serves as W_U. None: a matrix of its own.
+    """
+
+    def __init__(
+        self, d_model: int, vocab_size: int, *, tied_to: TokenEmbedding | None = None
+    ) -> None:
+        super().__init__()
+        self.W_U = (
+            nn.Parameter(torch.randn(vocab_size, d_model) * d_model**-0.5)
+            if tied_to is None
+            else tied_to.W_E
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch length d_model"]
+    ) -> Float[Tensor, "batch length vocab"]:
+        """Score the vocabulary at each position.
+
+        Args:
+            x: The last residual stream.
+
+        Returns:
+            The logits, dimensionless: log probabilities up to one constant for each position.
+        """
+        return x @ self.W_U.T

@@ -1,0 +1,196 @@
+"""Who may look at whom.
+
+Masks are Boolean and say `keep`: True = may look. Two masks are combined with `&`.
+
+Two kinds, told apart by their shape:
+    token masks [batch length]: True at real tokens, False at padding;
+    look masks [batch head query key] or [query key], with 1 for an axis along which they do not
+    change: True where a query may look at a key.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def real_tokens(lengths: Int[Tensor, " batch"], length: int) -> Bool[Tensor, "batch length"]:
+    """Mark the real tokens of sequences padded on the right to one length.
+
+    $$ keep_{bt} = [t < lengths_b] $$
+
+    Args:
+        lengths: Tokens in each sequence, 1 <= lengths <= length.
+        length: Positions after padding, in tokens.
+
+    Returns:
+        The token mask. Row b holds lengths[b] True, then False.
+
+    Raises:
+        ValueError: A sequence is empty or longer than `length`.
+    """
+    if ((lengths < 1) | (lengths > length)).any():
+        raise ValueError(f"lengths must lie in 1..{length} tokens; got {lengths.tolist()}.")
+    return torch.arange(length, device=lengths.device) < lengths[:, None]
+
+
+def real_tokens_from_ids(
+    ids: Int[Tensor, "batch length"], pad_id: int
+) -> Bool[Tensor, "batch length"]:
+    """Mark the real tokens, given the id that stands for padding.
+
+    $$ keep_{bt} = [ids_{bt} != pad] $$
+
+    Args:
+        ids: Token ids, padded.
+        pad_id: The id of the padding token.
+
+    Returns:
+        The token mask: False exactly where `ids` equals `pad_id`.
+    """
+    return ids != pad_id
+
+
+def over_keys(tokens: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 1 length"]:
+    """Turn a token mask into a look mask: no query, in any head, may look at padding.
+
+    Padding is hidden as a key only. A padded position still asks, as a query, and gets an answer
+    that nobody reads: hiding it there too would leave it no key to look at.
+
+    Args:
+        tokens: True where the position holds a real token.
+
+    Returns:
+        The look mask, the same for every head and query.
+    """
+    return tokens[:, None, None, :]
+
+
+def padding_mask(lengths: Int[Tensor, " batch"], length: int) -> Bool[Tensor, "batch 1 1 {length}"]:
+    """Hide the padding, as keys, from every query.
+
+    $$ keep_{bhqk} = [k < lengths_b] $$
+
+    Args:
+        lengths: Tokens in each sequence, 1 <= lengths <= length.
+        length: Positions after padding, in tokens.
+
+    Returns:
+        The look mask. Every query keeps at least one key.
+
+    Raises:
+        ValueError: A sequence is empty or longer than `length`.
+    """
+    return over_keys(real_tokens(lengths, length))
+
+
+def padding_mask_from_ids(
+    ids: Int[Tensor, "batch length"], pad_id: int
+) -> Bool[Tensor, "batch 1 1 length"]:
+    """Hide the padding, as keys, from every query, given the id that stands for padding.
+
+    $$ keep_{bhqk} = [ids_{bk} != pad] $$
+
+    Args:
+        ids: Token ids, padded.
+        pad_id: The id of the padding token.
+
+    Returns:
+        The look mask.
+    """
+    return over_keys(real_tokens_from_ids(ids, pad_id))
+
+
+def causal_mask(
+    length: int, device: torch.device | None = None
+) -> Bool[Tensor, "query={length} key={length}"]:
+    """Let each position look at itself and at what came before.
+
+    $$ keep_{qk} = [k <= q] $$
+
+    Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3.
+
+    Args:
+        length: Positions, in tokens.
+        device: Where the mask is made.
+
+    Returns:
+        A lower triangle of True, the diagonal included. Every query keeps at least one key.
+    """
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+def full_mask(
+    length: int, device: torch.device | None = None
+) -> Bool[Tensor, "query={length} key={length}"]:
+    """Let every position look at every position, as in an encoder.
+
+    $$ keep_{qk} = 1 $$
+
+    Args:
+        length: Positions, in tokens.
+        device: Where the mask is made.
+
+    Returns:
+        All True.
+    """
+    return torch.ones(length, length, dtype=torch.bool, device=device)
+
+
+def check_keep(keep: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse a look mask that cannot mean what it says.
+
+    Args:
+        keep: The mask.
+        shape: Of the scores it is for, [*batch query key].
+
+    Raises:
+        TypeError: The mask is not Boolean. (Added or multiplied 0/1 masks mean other things.)
+        ValueError: It does not broadcast to `shape`, or some query may see no key.
+    """
+    if keep.dtype != torch.bool:
+        raise TypeError(f"keep must be torch.bool, True = may look; got {keep.dtype}.")
+    try:
+        broadcasts = torch.broadcast_shapes(keep.shape, shape) == torch.Size(shape)
+    except RuntimeError:
+        broadcasts = False
+    if not broadcasts:
+        raise ValueError(
+            f"keep has shape {list(keep.shape)}, which does not broadcast to the scores' "
+            f"[... query key] = {list(shape)}."
+        )
+    blind = ~keep.any(-1)
+    if blind.any():
+        raise ValueError(
+            f"{int(blind.sum())} of the {blind.numel()} rows of keep (the first: "
+            f"{blind.nonzero()[0].tolist()}) let a query see no key: its softmax would be 0/0. "
+            "Hide padding as keys, not as queries, and give every sequence at least one token."
+        )
+
+
+def masked_softmax(
+    scores: Float[Tensor, "*batch query key"],
+    keep: Bool[Tensor, "*#batch #query #key"] | None = None,
+) -> Float[Tensor, "*batch query key"]:
+    r"""Turn each query's scores into weights over the keys that it may see.
+
+    $$ w_{qk} = \frac{keep_{qk} e^{s_{qk}}}{\sum_j keep_{qj} e^{s_{qj}}} $$
+
+    Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3: hidden scores are set to minus
+        infinity.
+    Departs: a query that may see no key is an error; the paper is silent.
+
+    Args:
+        scores: Dimensionless logits.
+        keep: True where a query may look. None: everywhere.
+
+    Returns:
+        The weights. Each row is >= 0, sums to 1, and is exactly 0 where `keep` is False.
+
+    Raises:
+        TypeError: `keep` is not Boolean.
+        ValueError: `keep` does not broadcast to the scores, or some query may see no key.
+    """
+    if keep is not None:
+        check_keep(keep, tuple(scores.shape))
+        scores = scores.masked_fill(~keep, -torch.inf)
+    return scores.softmax(dim=-1)

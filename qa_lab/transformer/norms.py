@@ -1,0 +1,199 @@
+"""Normalisation: over the features of one token, or over the tokens of one feature.
+
+Every norm module is called as `norm(x, keep)`: the token mask reaches it, and it says what it does
+with the padding. Layer normalization never looks beyond one token; batch normalization has to
+decide.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+def normalise(
+    x: Float[Tensor, "*batch d_model"],
+    mean: Float[Tensor, "*#batch #d_model"],
+    variance: Float[Tensor, "*#batch #d_model"],
+    gain: Float[Tensor, " d_model"],
+    bias: Float[Tensor, " d_model"],
+    eps: float = 1e-5,
+) -> Float[Tensor, "*batch d_model"]:
+    r"""Centre, divide by the standard deviation, then scale and shift.
+
+    $$ y = gain \frac{x - mean}{\sqrt{variance + eps}} + bias $$
+
+    Args:
+        x: Features.
+        mean: In the units of x.
+        variance: In the units of x squared.
+        gain: In the units of y, one for each feature.
+        bias: In the units of y, one for each feature.
+        eps: In the units of x squared; keeps a constant x finite.
+
+    Returns:
+        The normalised features.
+    """
+    return gain * (x - mean) * torch.rsqrt(variance + eps) + bias
+
+
+def layer_norm(
+    x: Float[Tensor, "*batch d_model"],
+    gain: Float[Tensor, " d_model"],
+    bias: Float[Tensor, " d_model"],
+    eps: float = 1e-5,
+) -> Float[Tensor, "*batch d_model"]:
+    r"""Normalise each token by the mean and variance of its own features.
+
+    $$ \mu = \frac{1}{d} \sum_i x_i,  \sigma^2 = \frac{1}{d} \sum_i (x_i - \mu)^2,
+       y = gain \frac{x - \mu}{\sqrt{\sigma^2 + eps}} + bias $$
+
+    Paper: Ba et al. 2016, arXiv:1607.06450, section 3, eq. 3.
+    Departs: eps, which the paper does not have, as in PyTorch.
+
+    Args:
+        x: Features, the last axis of each token.
+        gain: In the units of y, one for each feature.
+        bias: In the units of y, one for each feature.
+        eps: In the units of x squared; keeps a constant token finite.
+
+    Returns:
+        Tokens with mean 0 and variance sigma^2 / (sigma^2 + eps) before gain and bias.
+    """
+    mean = x.mean(dim=-1, keepdim=True)
+    variance = (x - mean).square().mean(dim=-1, keepdim=True)  # biased: divided by d_model
+    return normalise(x, mean, variance, gain, bias, eps)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalization with a learned gain and bias; see `layer_norm`.
+
+    Paper: Ba et al. 2016, arXiv:1607.06450, section 3, eq. 3.
+
+    Args:
+        d_model: Width of a token, in features.
+        eps: In the units of x squared.
+    """
+
+    def __init__(self, d_model: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+        self.eps = eps
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length d_model"],
+        keep: Bool[Tensor, "batch length"] | None = None,
+    ) -> Float[Tensor, "batch length d_model"]:
+        """Normalise each token by itself.
+
+        Args:
+            x: Tokens.
+            keep: Not needed: a token's statistics are its own, so padding cannot reach them.
+
+        Returns:
+            Normalised tokens, the same in training and evaluation.
+        """
+        return layer_norm(x, self.gain, self.bias, self.eps)
+
+
+def batch_norm_statistics(
+    x: Float[Tensor, "batch length d_model"],
+    keep: Bool[Tensor, "batch length"] | None = None,
+) -> tuple[Float[Tensor, " d_model"], Float[Tensor, " d_model"], int]:
+    r"""Measure each feature's mean and variance over the positions of the whole batch.
+
+    $$ \mu = \frac{1}{n} \sum_{bt} keep_{bt} x_{bt},
+       \sigma^2 = \frac{1}{n} \sum_{bt} keep_{bt} (x_{bt} - \mu)^2,  n = \sum_{bt} keep_{bt} $$
+
+    Paper: Ioffe and Szegedy 2015, arXiv:1502.03167, section 3, algorithm 1.
+    Departs: the paper has no padding; `keep` says which positions count.
+
+    Args:
+        x: Tokens.
+        keep: True at the positions that count. None: all of them.
+
+    Returns:
+        The mean, the biased variance (divided by n), and n, in positions.
+
+    Raises:
+        ValueError: Fewer than 2 positions count: the variance would be 0 whatever they hold.
+    """
+    counted = x.flatten(0, 1) if keep is None else x[keep]
+    if len(counted) < 2:
+        raise ValueError(
+            f"batch normalization needs at least 2 counted positions to have a variance; got "
+            f"{len(counted)} in x of shape {list(x.shape)}. Use a larger batch, or eval()."
+        )
+    mean = counted.mean(dim=0)
+    variance = (counted - mean).square().mean(dim=0)
+    return mean, variance, len(counted)
+
+
+class BatchNorm(nn.Module):
+    r"""Batch normalization over [batch length], with padding counted or left out.
+
+    $$ y = gain \frac{x - \mu}{\sqrt{\sigma^2 + eps}} + bias $$
+
+    Training takes mu and sigma^2 from the batch and moves the running statistics towards them,
+    running <- (1 - momentum) running + momentum batch, with the unbiased variance, divided by
+    n - 1. Evaluation takes the running statistics.
+
+    Paper: Ioffe and Szegedy 2015, arXiv:1502.03167, section 3, algorithms 1 and 2; the unbiased
+        variance is section 3.1.
+    Departs: moving averages instead of one average after training, as in PyTorch; and the paper has
+        no padding.
+
+    Args:
+        d_model: Width of a token, in features.
+        count_padding: Whether padded positions count in the statistics.
+        momentum: Dimensionless weight of the new batch in the running statistics.
+        eps: In the units of x squared.
+    """
+
+    running_mean: Tensor
+    running_variance: Tensor
+
+    def __init__(
+        self, d_model: int, *, count_padding: bool, momentum: float = 0.1, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+        self.register_buffer("running_mean", torch.zeros(d_model))
+        self.register_buffer("running_variance", torch.ones(d_model))
+        self.count_padding = count_padding
+        self.momentum = momentum
+        self.eps = eps
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length d_model"],
+        keep: Bool[Tensor, "batch length"] | None = None,
+    ) -> Float[Tensor, "batch length d_model"]:
+        """Normalise each feature by its statistics over the batch.
+
+        Args:
+            x: Tokens.
+            keep: True at real tokens; which of the others count is `count_padding`. None: all real.
+
+        Returns:
+            Normalised tokens, at padded positions too. In training each depends on the whole batch,
+            the future of its own sequence included.
+
+        Raises:
+            ValueError: Fewer than 2 positions count, in training.
+        """
+        if not self.training:
+            mean, variance = self.running_mean, self.running_variance
+        else:
+            mean, variance, n = batch_norm_statistics(x, None if self.count_padding else keep)
+            self.update_running(mean.detach(), variance.detach() * n / (n - 1))
+        return normalise(x, mean, variance, self.gain, self.bias, self.eps)
+
+    def update_running(
+        self, mean: Float[Tensor, " d_model"], variance: Float[Tensor, " d_model"]
+    ) -> None:
+        """Move the running statistics towards this batch's."""
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_variance.lerp_(variance, self.momentum)

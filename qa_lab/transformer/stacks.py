@@ -1,0 +1,140 @@
+"""Blocks on top of each other: the encoder and the decoder."""
+
+from collections.abc import Callable
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from qa_lab.transformer.blocks import DecoderBlock, EncoderBlock, Residual, post_norm, pre_norm
+from qa_lab.transformer.norms import LayerNorm
+
+
+def final_norm(
+    residual: Residual, norm: Callable[[int], nn.Module], d_model: int
+) -> nn.Module | None:
+    """Make the norm after the last block, which only a pre-norm stack needs.
+
+    Paper: Xiong et al. 2020, arXiv:2002.04745, table 1 (its last row is the final norm of
+        pre-norm).
+
+    Args:
+        residual: How the blocks are wired.
+        norm: Makes a norm, `norm(d_model)`.
+        d_model: Width of the stream, in features.
+
+    Returns:
+        A norm for `pre_norm`; None for any other wiring, as post-norm leaves the stream normalised.
+    """
+    return norm(d_model) if residual is pre_norm else None
+
+
+class Encoder(nn.Module):
+    """A stack of encoder blocks.
+
+    $$ x <- block_n(... block_1(x)),  then the final norm if pre-norm $$
+
+    Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
+
+    Args:
+        d_model: Width of the stream, in features.
+        n_heads: Attention heads of a block.
+        d_ff: Inner width of the feed-forward networks, in features.
+        n_layers: Blocks.
+        residual: `post_norm`, `pre_norm`, or another wiring.
+        norm: Makes a norm, `norm(d_model)`, called as `norm(x, keep)`.
+        **block: Further arguments of `EncoderBlock`.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        d_ff: int,
+        n_layers: int,
+        *,
+        residual: Residual = post_norm,
+        norm: Callable[[int], nn.Module] = LayerNorm,
+        **block: object,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            EncoderBlock(d_model, n_heads, d_ff, residual=residual, norm=norm, **block)
+            for _ in range(n_layers)
+        )
+        self.norm = final_norm(residual, norm, d_model)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length d_model"],
+        keep: Bool[Tensor, "batch length"] | None = None,
+    ) -> Float[Tensor, "batch length d_model"]:
+        """Pass the stream through every block.
+
+        Args:
+            x: The residual stream.
+            keep: True at real tokens. None: all real.
+
+        Returns:
+            The residual stream. At padded positions its values mean nothing.
+        """
+        for block in self.blocks:
+            x = block(x, keep)
+        return x if self.norm is None else self.norm(x, keep)
+
+
+class Decoder(nn.Module):
+    """A stack of decoder blocks, all of which look at the same memory.
+
+    $$ y <- block_n(... block_1(y, memory) ..., memory),  then the final norm if pre-norm $$
+
+    Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
+
+    Args:
+        d_model: Width of the stream and of the memory, in features.
+        n_heads: Attention heads of a block.
+        d_ff: Inner width of the feed-forward networks, in features.
+        n_layers: Blocks.
+        residual: `post_norm`, `pre_norm`, or another wiring.
+        norm: Makes a norm, `norm(d_model)`, called as `norm(x, keep)`.
+        **block: Further arguments of `DecoderBlock`.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        d_ff: int,
+        n_layers: int,
+        *,
+        residual: Residual = post_norm,
+        norm: Callable[[int], nn.Module] = LayerNorm,
+        **block: object,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            DecoderBlock(d_model, n_heads, d_ff, residual=residual, norm=norm, **block)
+            for _ in range(n_layers)
+        )
+        self.norm = final_norm(residual, norm, d_model)
+
+    def forward(
+        self,
+        y: Float[Tensor, "batch target d_model"],
+        memory: Float[Tensor, "batch source d_model"],
+        keep: Bool[Tensor, "batch target"] | None = None,
+        memory_keep: Bool[Tensor, "batch source"] | None = None,
+    ) -> Float[Tensor, "batch target d_model"]:
+        """Pass the stream through every block.
+
+        Args:
+            y: The residual stream of the target.
+            memory: The encoder's output.
+            keep: True at real target tokens. None: all real.
+            memory_keep: True at real source tokens. None: all real.
+
+        Returns:
+            The residual stream. At padded positions its values mean nothing.
+        """
+        for block in self.blocks:
+            y = block(y, memory, keep, memory_keep)
+        return y if self.norm is None else self.norm(y, keep)
