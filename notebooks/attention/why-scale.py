@@ -1,0 +1,614 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Why divide the scores by √d_k before the softmax?
+#
+# The proofs behind the page *why-scale*. Each cell is one claim: a measurement, a bound fixed
+# beforehand, and a control, the same measurement with one thing broken, that must miss the bound.
+
+# %%
+import math
+from functools import cache, partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from qa_lab.claims import at_least, at_most, broken, prove, within
+from qa_lab.experiments.figures import figure, spread
+from qa_lab.experiments.measure import entropy_share, gaussian, softmax_jacobian
+from qa_lab.experiments.recall import train_recall, twin_losses
+from qa_lab.transformer.additive import additive_scores
+from qa_lab.transformer.attention import (
+    MultiHeadAttention,
+    attention_weights,
+    dot_product_scores,
+    fused_attention,
+    scaled_dot_product_attention,
+)
+from qa_lab.transformer.masks import masked_softmax
+
+torch.set_num_threads(1)
+
+# %% [markdown]
+# ## 1. The variance of a dot product
+#
+# Independent q and k with mean 0 and variance 1 in every feature. n = 16 384 pairs give the sample
+# variance a relative standard error of √((2 + κ)/n), with κ ≤ 6/d_k the excess kurtosis of the sum:
+# at most 0.013 for d_k ≥ 8. The bound of ± 0.06 is 4.6 of them.
+
+# %%
+WIDTHS = (4, 16, 64, 256, 1024)
+PAIRS = 16_384
+
+
+def uniform(shape, seed):
+    """Uniform with variance 1: not Gaussian, so that nothing rests on the Gaussian."""
+    draw = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (2 * draw - 1) * math.sqrt(3)
+
+
+def pair_scores(seed, d_k, scale, draw=gaussian, mean=0.0):
+    """Scores [pair] of independent pairs, through the lab's own score function."""
+    q = draw((PAIRS, 1, d_k), seed) + mean
+    k = draw((PAIRS, 1, d_k), seed + 1_000_000) + mean
+    return dot_product_scores(q, k, scale=scale).flatten()
+
+
+# %%
+prove(
+    "variance-grows-with-dk",
+    en="For independent features of mean 0 and variance 1, the variance of q·k is d_k.",
+    zh="若 q、k 各分量相互独立、均值为 0、方差为 1，则 q·k 的方差等于 d_k。",
+    of=("Var(q·k) / d_k", "Var(q·k) / d_k"),
+    measure=lambda seed, mean=0.0: [
+        pair_scores(seed, d_k, 1.0, draw, mean).var() / d_k
+        for draw in (gaussian, uniform)
+        for d_k in (8, 32, 128)
+    ],
+    bound=within(0.94, 1.06),
+    control=broken("features with mean ½ instead of 0", "分量均值为 ½ 而非 0", mean=0.5),
+    settles={"dot-variance-equals-d": "holds"},
+)
+
+# %%
+prove(
+    "mean-score-is-zero",
+    en="For independent features of mean 0, q·k has mean 0: only its spread grows with d_k.",
+    zh="若各分量相互独立且均值为 0，则 q·k 的均值为 0：随 d_k 增大的只有离散程度。",
+    of=("|mean of q·k|, in standard errors", "q·k 均值的绝对值（以标准误为单位）"),
+    measure=lambda seed, mean=0.0: [
+        pair_scores(seed, d_k, 1.0, mean=mean).mean().abs() / math.sqrt(d_k / PAIRS)
+        for d_k in (8, 32, 128)
+    ],
+    bound=at_most(4.5),
+    control=broken("features with mean ½ instead of 0", "分量均值为 ½ 而非 0", mean=0.5),
+    settles={"dot-variance-equals-d": "holds"},
+    tolerance=0.05,
+)
+
+# %%
+prove(
+    "scaling-restores-unit-variance",
+    en="Divided by √d_k, a score has variance 1 at every width.",
+    zh="除以 √d_k 之后，无论 d_k 多大，分数的方差都是 1。",
+    of=("Var(score), d_k = 8 … 128", "分数的方差，d_k = 8 … 128"),
+    measure=lambda seed, scale=None: [pair_scores(seed, d_k, scale).var() for d_k in (8, 32, 128)],
+    bound=within(0.94, 1.06),
+    control=broken("no division", "不做除法", scale=1.0),
+    settles={"scale-restores-unit-variance": "holds", "scale-controls-range": "conditional"},
+)
+
+
+# %% [markdown]
+# The width that counts is that of one head. `d_model` = 128; the weights are drawn so that every
+# feature of Q and K has variance 1 on average. For given weights the variance of a score scatters
+# around 1, so it is averaged over eight draws, and the bound is wide all the same; dividing by
+# √d_model would give 1/heads, at most ½.
+
+
+# %%
+def head_score_variance(seed, n_heads, divisor, d_model=128, draws=8):
+    """The variance of a score, averaged over the heads and over draws of the weights."""
+    variances = []
+    for draw in range(draws):
+        x = gaussian((2, 256, d_model), seed + draw * 1_000)
+        attention = MultiHeadAttention(d_model, n_heads, bias=False).double()
+        for projection in (attention.W_Q, attention.W_K):
+            nn.init.normal_(projection.weight, std=d_model**-0.5)
+        with torch.no_grad():
+            q, k, _ = attention.project(x[:1], x[1:])
+            scores = dot_product_scores(q, k, scale=divisor and divisor**-0.5)
+        variances.append(scores.var().item())
+    return sum(variances) / draws
+
+
+prove(
+    "divide-by-the-heads-own-width",
+    en="With several heads, unit variance needs the width of one head, d_k, not d_model.",
+    zh="多头时要使方差为 1，除的是单个头的宽度 d_k 的平方根，而不是 d_model 的平方根。",
+    of=("Var(score), 2 … 16 heads", "分数的方差，2 … 16 个头"),
+    measure=lambda seed, divisor=None: [
+        head_score_variance(seed, n_heads, divisor) for n_heads in (2, 4, 8, 16)
+    ],
+    bound=within(0.75, 1.25),
+    control=broken("divided by √d_model", "改为除以 √d_model", divisor=128),
+    settles={"scale-uses-key-dimension": "holds"},
+    tolerance=0.05,
+)
+
+
+# %%
+def own_against_torch(seed, scale=None):
+    """Largest difference between the lab's two attention paths and PyTorch's own default."""
+    q, k, v = (gaussian((2, 3, 7, 11), seed + i) for i in range(3))
+    theirs = F.scaled_dot_product_attention(q, k, v)
+    fused = fused_attention(q, k, v, scale=scale)
+    plain, _ = scaled_dot_product_attention(q, k, v, scale=scale)
+    return [(fused - theirs).abs().max(), (plain - theirs).abs().max()]
+
+
+prove(
+    "torch-divides-by-root-dk-too",
+    en="PyTorch's scaled_dot_product_attention divides by √d_k by default, as the formula does.",
+    zh="PyTorch 的 scaled_dot_product_attention 默认也除以 √d_k，与公式一致。",
+    of=("largest |difference| of the outputs", "输出的最大绝对差"),
+    measure=own_against_torch,
+    bound=at_most(1e-12),
+    control=broken("ours without the scale", "我们的实现去掉缩放", scale=1.0),
+    settles={"scale-uses-key-dimension": "holds"},
+)
+
+# %% [markdown]
+# ## 2. What large scores do to the softmax
+#
+# A query over 64 keys. With scores of variance 1, the entropy of the softmax is about ln n − ½
+# whatever d_k is: 0.88 of ln 64. The bound allows ± 0.05.
+
+# %%
+SCALES = {"÷ √d_k": lambda d_k: d_k**-0.5, "none": lambda d_k: 1.0, "÷ d_k": lambda d_k: 1 / d_k}
+
+
+def random_weights(seed, d_k, scale=None, queries=64, keys=64):
+    """Attention weights [query key] of random queries and keys."""
+    q, k = gaussian((queries, d_k), seed), gaussian((keys, d_k), seed + 1_000_000)
+    return attention_weights(q, k, scale=scale)
+
+
+prove(
+    "entropy-does-not-depend-on-dk",
+    en="With the scale, the softmax is equally spread out at every d_k.",
+    zh="做了缩放后，无论 d_k 多大，softmax 的分散程度都一样。",
+    of=("entropy / ln n, d_k = 4 … 1024", "熵 / ln n，d_k = 4 … 1024"),
+    measure=lambda seed, scale=None: [
+        entropy_share(random_weights(seed, d_k, scale)) for d_k in WIDTHS
+    ],
+    bound=within(0.83, 0.93),
+    control=broken("no scale", "不缩放", scale=1.0),
+    settles={"scale-stable-for-any-dimension": "conditional"},
+)
+
+# %%
+prove(
+    "dividing-by-dk-flattens",
+    en="Dividing by d_k instead makes the softmax nearly uniform when d_k is large.",
+    zh="若改为除以 d_k，d_k 较大时 softmax 会几乎变成均匀分布。",
+    of=("entropy / ln n at d_k = 1024", "d_k = 1024 时的熵 / ln n"),
+    measure=lambda seed, scale=1 / 1024: entropy_share(random_weights(seed, 1024, scale)),
+    bound=at_least(0.99),
+    control=broken("divided by √d_k", "除以 √d_k", scale=1024**-0.5),
+)
+
+# %%
+prove(
+    "one-key-takes-almost-all",
+    en="At d_k = 1024 without the scale, one key out of 32 takes almost all of the weight.",
+    zh="d_k = 1024 且不缩放时，32 个键中的一个几乎拿走全部权重。",
+    of=("mean largest weight", "最大权重的均值"),
+    measure=lambda seed, scale=1.0: random_weights(seed, 1024, scale, 256, 32).amax(-1).mean(),
+    bound=at_least(0.9),
+    control=broken("divided by √d_k", "除以 √d_k", scale=1024**-0.5),
+    settles={"one-score-dominates": "holds"},
+)
+
+
+# %%
+def multiplied(seed, factor, normalise):
+    """Mean of `normalise(factor · score)` over 64 keys, times 64."""
+    scores = gaussian((256, 64), seed) * factor
+    return (normalise(scores).mean(-1) * 64 - 1).abs().max()
+
+
+prove(
+    "large-scores-leave-the-mean-weight-alone",
+    en="However large the scores, softmax weights still average exactly 1/n; they do not shrink.",
+    zh="分数再大，softmax 权重的均值仍恰为 1/n：权重并不会变小。",
+    of=("|n · mean weight − 1|, scores × 1 … × 64", "|n · 权重均值 − 1|，分数 × 1 … × 64"),
+    measure=lambda seed, normalise=masked_softmax: [
+        multiplied(seed, factor, normalise) for factor in (1.0, 4.0, 16.0, 64.0)
+    ],
+    bound=at_most(1e-12),
+    control=broken("a sigmoid for each key", "每个键各用一个 sigmoid", normalise=torch.sigmoid),
+    settles={"softmax-value-small-when-scores-large": "refuted"},
+)
+
+# %% [markdown]
+# ## 3. What that does to the gradient
+#
+# The Jacobian of the softmax is J = diag(p) − p pᵀ. It vanishes as p becomes one-hot, and its
+# largest eigenvalue never exceeds ½. "Vanishes" is asked of the median row: at most a hundredth of
+# its norm at d_k = 1.
+
+
+# %%
+def median_jacobian(seed, d_k, scale=None):
+    """Median over 256 rows of the Frobenius norm of the softmax Jacobian."""
+    return softmax_jacobian(random_weights(seed, d_k, scale, 256)).flatten(1).norm(dim=1).median()
+
+
+prove(
+    "softmax-jacobian-vanishes",
+    en="At d_k = 4096 without the scale, the median row's softmax Jacobian has all but vanished.",
+    zh="不缩放且 d_k = 4096 时，中位行的 softmax 雅可比矩阵几乎消失。",
+    of=("‖J‖ of the median row / ‖J‖ at variance 1", "中位行的 ‖J‖ / 方差为 1 时的 ‖J‖"),
+    measure=lambda seed, scale=1.0: (
+        median_jacobian(seed, 4096, scale) / median_jacobian(seed, 1, 1.0)
+    ),
+    bound=at_most(0.01),
+    control=broken("divided by √d_k", "除以 √d_k", scale=4096**-0.5),
+    settles={"large-scores-vanish-softmax-gradient": "holds"},
+)
+
+
+# %%
+def jacobian_change(seed, shift=1000.0, spread=1.0):
+    """Change of the softmax Jacobian when all scores move by `shift` and spread by a factor."""
+    scores = gaussian((64, 16), seed)
+    before, after = (softmax_jacobian(s.softmax(-1)) for s in (scores, scores * spread + shift))
+    return (after - before).norm() / before.norm()
+
+
+prove(
+    "spread-not-size-saturates",
+    en="Adding 1000 to every score changes no gradient: spread saturates the softmax, not size.",
+    zh="所有分数都加 1000，梯度不变：使 softmax 饱和的是分数的离散程度，不是大小。",
+    of=("relative change of the Jacobian", "雅可比矩阵的相对变化"),
+    measure=jacobian_change,
+    bound=at_most(1e-9),
+    control=broken("spread out by 4 as well", "同时把分数拉开 4 倍", spread=4.0),
+    settles={"large-scores-vanish-softmax-gradient": "holds"},
+)
+
+
+# %%
+def exp_without_sum(scores):
+    """The softmax with its normalisation left out."""
+    return (scores - scores.amax(-1, keepdim=True)).exp()
+
+
+def largest_singular_value(seed, normalise=masked_softmax):
+    """Over random scores of sizes up to 10⁴, and for two equal scores far above the rest."""
+    for size in (0.1, 1.0, 10.0, 100.0, 10_000.0):
+        scores = gaussian((32, 16), seed) * size
+        scores[0] = -1e4
+        scores[0, :2] = 0.0
+        jacobian = torch.func.vmap(torch.func.jacrev(normalise))(scores)
+        yield torch.linalg.matrix_norm(jacobian, ord=2).max().item()
+
+
+prove(
+    "softmax-cannot-explode-a-gradient",
+    en="No scores, however large, make the softmax multiply a gradient by more than ½.",
+    zh="无论分数多大，softmax 都不会把梯度放大到 ½ 倍以上。",
+    of=("largest singular value of the Jacobian", "雅可比矩阵的最大奇异值"),
+    measure=lambda seed, normalise=masked_softmax: list(largest_singular_value(seed, normalise)),
+    bound=at_most(0.5 + 1e-9),
+    control=broken(
+        "exp without dividing by the sum", "只取 exp，不除以总和", normalise=exp_without_sum
+    ),
+    settles={"scale-prevents-explosion": "conditional"},
+)
+
+
+# %%
+@cache
+def query_gradients(seed, d_k, scale=None):
+    """|∂L/∂q| of each of 256 queries, L the squared error of the attention output."""
+    q = gaussian((256, d_k), seed).requires_grad_()
+    k, v, target = (gaussian((64, d_k), seed + i) for i in (1, 2, 3))
+    out, _ = scaled_dot_product_attention(q, k, v, scale=scale)
+    loss = (out - target.repeat(4, 1)).square().sum() / (256 * d_k)
+    (gradient,) = torch.autograd.grad(loss, q)
+    return gradient.norm(dim=-1)
+
+
+prove(
+    "without-scale-some-gradients-grow",
+    en="Without the scale the largest query gradient is more than 10 times as large as with it.",
+    zh="不缩放时，最大的查询梯度反而是缩放时的 10 倍以上。",
+    of=("largest |∂L/∂q| / the largest when scaled", "最大 |∂L/∂q| / 缩放时的最大值"),
+    measure=lambda seed, scale=1.0: (
+        query_gradients(seed, 1024, scale).max() / query_gradients(seed, 1024).max()
+    ),
+    bound=at_least(10.0),
+    control=broken("divided by √d_k", "除以 √d_k", scale=1024**-0.5),
+    settles={"scale-prevents-explosion": "conditional"},
+)
+
+# %%
+prove(
+    "without-scale-some-gradients-die",
+    en="Yet a twentieth of the queries get less than a thousandth of a typical gradient.",
+    zh="但同一层里有二十分之一的查询得到的梯度不到典型值的千分之一。",
+    of=(
+        "log₁₀(5 % quantile of |∂L/∂q| / the median when scaled)",
+        "log₁₀（|∂L/∂q| 的 5 % 分位数 / 缩放时的中位数）",
+    ),
+    measure=lambda seed, scale=1.0: torch.log10(
+        query_gradients(seed, 1024, scale).quantile(0.05) / query_gradients(seed, 1024).median()
+    ),
+    bound=at_most(-3.0),
+    control=broken("divided by √d_k", "除以 √d_k", scale=1024**-0.5),
+    settles={"large-scores-vanish-softmax-gradient": "holds"},
+    tolerance=0.05,
+)
+
+# %% [markdown]
+# ## 4. The conditions
+#
+# The derivation assumes independent q and k. Aligned vectors break the assumption by definition,
+# and training breaks it on purpose.
+
+
+# %%
+def aligned_score(seed, power=0.5):
+    """The score of a key equal to its query, features of mean square 1, over √d_k."""
+    for d_k in WIDTHS:
+        q = gaussian((64, 1, d_k), seed)
+        q = q / q.square().mean(-1, keepdim=True).sqrt()
+        scale = None if power == 0.5 else d_k**-power
+        yield (dot_product_scores(q, q, scale=scale) / d_k**0.5 - 1).abs().max().item()
+
+
+prove(
+    "aligned-scores-still-grow",
+    en="A key equal to its query scores √d_k even after the scaling: the range is not bounded.",
+    zh="若键与查询相同，缩放之后分数仍为 √d_k：取值范围并没有被限定。",
+    of=("|score / √d_k − 1|, d_k = 4 … 1024", "|分数 / √d_k − 1|,d_k = 4 … 1024"),
+    measure=lambda seed, power=0.5: list(aligned_score(seed, power)),
+    bound=at_most(1e-12),
+    control=broken("divided by d_k", "除以 d_k", power=1.0),
+    settles={"scale-controls-range": "conditional"},
+)
+
+
+# %%
+def folded(seed, fold=64**-0.5):
+    """Scaled attention against unscaled attention whose W_Q was multiplied by `fold`."""
+    x = gaussian((2, 9, 64), seed)
+    scaled = MultiHeadAttention(64, 1, bias=False).double()
+    unscaled = MultiHeadAttention(64, 1, bias=False, scale=1.0).double()
+    unscaled.load_state_dict(scaled.state_dict())
+    with torch.no_grad():
+        unscaled.W_Q.weight.mul_(fold)
+        return (scaled(x) - unscaled(x)).abs().max()
+
+
+prove(
+    "scale-folds-into-the-query-weights",
+    en="Multiplying W_Q by 1/√d_k gives the same function: the scale adds no expressive power.",
+    zh="把 1/√d_k 乘进 W_Q 就得到同一个函数：缩放不增加任何表达能力。",
+    of=("largest |difference| of the outputs", "输出的最大绝对差"),
+    measure=folded,
+    bound=at_most(1e-12),
+    control=broken("folding in 1/d_k instead", "改为乘进 1/d_k", fold=1 / 64),
+    settles={"scale-improves-training-and-generalisation": "conditional"},
+)
+
+# %%
+prove(
+    "scale-is-initialisation-and-step-size",
+    en="Fold the scale into W_Q's start and W_Q's learning rate, and Adam takes the same path.",
+    zh="把缩放同时折进 W_Q 的初值和学习率，Adam 走的路径完全相同。",
+    of=("largest |difference| of the losses over 50 steps, nats", "50 步内损失的最大绝对差(nat)"),
+    measure=lambda seed, fold_step=True: twin_losses(seed, d_k=16, fold_step=fold_step),
+    bound=at_most(1e-6),
+    control=broken("only the initial value folded", "只折进初值", fold_step=False),
+    settles={"scale-improves-training-and-generalisation": "conditional"},
+)
+
+# %% [markdown]
+# ## 5. Learning
+#
+# One head must find the pair that a query asks for among ten (`qa_lab/experiments/recall.py`).
+# Adam, learning rate 3e-3, queries and keys with features of variance 1 at the start.
+
+
+# %%
+class AdditiveScores(nn.Module):
+    """Additive scores with a learned output vector of length about 1."""
+
+    def __init__(self, d_k):
+        super().__init__()
+        self.v_a = nn.Parameter(torch.randn(d_k) / math.sqrt(d_k))
+
+    def forward(self, q, k):
+        return additive_scores(q, k, self.v_a)
+
+
+def cosine_scores(d_k):
+    """Queries and keys of length 1: QK normalisation, without its learned gain."""
+    return lambda q, k: dot_product_scores(
+        F.normalize(q, dim=-1), F.normalize(k, dim=-1), scale=1.0
+    )
+
+
+SCORES = {
+    "÷ √d_k": lambda d_k: dot_product_scores,
+    "none": lambda d_k: partial(dot_product_scores, scale=1.0),
+    "÷ d_k": lambda d_k: partial(dot_product_scores, scale=1 / d_k),
+    "additive": AdditiveScores,
+    "cosine": cosine_scores,
+}
+
+
+STEPS = {16: 200, 128: 100}  # a narrow head needs longer
+
+
+@cache
+def recall(seed, d_k, scores):
+    """One trained head; cached, since claims and figures share it."""
+    return train_recall(seed, d_k, SCORES[scores], steps=STEPS[d_k])
+
+
+# %%
+prove(
+    "unscaled-head-learns-worse",
+    en="At d_k = 128, a head without the scale has not learned recall after 100 steps.",
+    zh="d_k = 128 时，不缩放的头训练 100 步后仍没有学会检索。",
+    of=("held-out accuracy", "留出集准确率"),
+    measure=lambda seed, scores="none": recall(seed, 128, scores).accuracy,
+    bound=at_most(0.9),
+    control=broken("divided by √d_k", "除以 √d_k", scores="÷ √d_k"),
+    settles={"scale-improves-training-and-generalisation": "conditional"},
+    tolerance=0.25,
+)
+
+# %%
+prove(
+    "one-over-dk-learns-too",
+    en="A head that divides by d_k learns the same task: √d_k is not the only divisor that works.",
+    zh="除以 d_k 的头同样学得会：√d_k 并不是唯一可行的除数。",
+    of=("held-out accuracy", "留出集准确率"),
+    measure=lambda seed, scores="÷ d_k": recall(seed, 128, scores).accuracy,
+    bound=at_least(0.95),
+    control=broken("no division at all", "完全不除", scores="none"),
+    tolerance=0.25,
+)
+
+# %%
+prove(
+    "trained-scores-outgrow-unit-variance",
+    en="After training, scaled scores spread far wider than 1: the derivation is about the start.",
+    zh="训练之后，缩放过的分数的标准差远大于 1：推导说的只是初始时刻。",
+    of=("standard deviation of the scores after training", "训练后分数的标准差"),
+    measure=lambda seed, scores="÷ √d_k": recall(seed, 128, scores).score_std[1],
+    bound=at_least(2.0),
+    control=broken(
+        "queries and keys normalised to length 1", "查询和键归一化为单位长度", scores="cosine"
+    ),
+    settles={"scale-stable-for-any-dimension": "conditional"},
+    tolerance=0.25,
+)
+
+# %%
+prove(
+    "additive-beats-unscaled-when-wide",
+    en="At d_k = 128, additive attention learns recall and the unscaled dot product does not.",
+    zh="d_k = 128 时，加性注意力学会了检索，不缩放的点积没有。",
+    of=("accuracy of additive − accuracy of the dot product", "加性准确率 − 点积准确率"),
+    measure=lambda seed, dot="none": (
+        recall(seed, 128, "additive").accuracy - recall(seed, 128, dot).accuracy
+    ),
+    bound=at_least(0.1),
+    control=broken("the dot product scaled", "点积做缩放", dot="÷ √d_k"),
+    settles={"small-dk-equal-large-dk-additive-wins": "conditional"},
+    tolerance=0.25,
+)
+
+
+# %%
+def score_std_ratio(seed, scores=additive_scores):
+    """How much wider the scores spread at d_k = 1024 than at d_k = 4, at the start."""
+    stds = []
+    for d_k in (4, 1024):
+        heads = 64
+        q, k = gaussian((heads, 1, d_k), seed), gaussian((heads, 32, d_k), seed + 1_000_000)
+        v_a = gaussian((heads, d_k), seed + 2_000_000) / math.sqrt(d_k)
+        stds.append(torch.func.vmap(scores)(q, k, v_a).std().item())
+    return stds[1] / stds[0]
+
+
+prove(
+    "additive-scores-do-not-grow",
+    en="Additive scores do not spread with d_k, so additive attention needs no scale.",
+    zh="加性分数不会随 d_k 变得更分散，所以加性注意力不需要缩放。",
+    of=("score std at d_k = 1024 / at d_k = 4", "d_k = 1024 与 d_k = 4 时分数标准差之比"),
+    measure=score_std_ratio,
+    bound=within(0.8, 1.25),
+    control=broken(
+        "an unscaled dot product",
+        "不缩放的点积",
+        scores=lambda q, k, v_a: dot_product_scores(q, k, scale=1.0),
+    ),
+    settles={"small-dk-equal-large-dk-additive-wins": "conditional"},
+)
+
+# %% [markdown]
+# ## 6. Figures
+
+# %%
+SEEDS = range(5)
+FINE = [2**i for i in range(2, 13)]
+
+
+def draw_entropy(left, right):
+    for name, scale in SCALES.items():
+        entropy = [[entropy_share(random_weights(s, d, scale(d))) for d in FINE] for s in SEEDS]
+        largest = [
+            [random_weights(s, d, scale(d)).amax(-1).mean().item() for d in FINE] for s in SEEDS
+        ]
+        spread(left, FINE, entropy, label=name)
+        spread(right, FINE, largest, label=name)
+    for ax in (left, right):
+        ax.set_xscale("log", base=2)
+        ax.set_xlabel("d_k (features)")
+        ax.set_ylim(-0.03, 1.05)
+    left.set_ylabel("entropy of the weights / ln n")
+    right.set_ylabel("mean largest weight")
+    left.legend(title="scale")
+
+
+figure("softmax-by-width", draw_entropy, panels=2, size=(8.4, 3.4))
+
+
+# %%
+def draw_gradients(ax):
+    edges = np.linspace(-13.5, 2.5, 49)
+    for name, scale in (("÷ √d_k", None), ("none", 1.0)):
+        rows = torch.cat(
+            [query_gradients(s, 1024, scale) / query_gradients(s, 1024).median() for s in SEEDS]
+        )
+        logs = rows.clamp_min(1e-13).log10().numpy()
+        share = np.histogram(logs, bins=edges)[0] / len(logs)
+        ax.stairs(share, edges, fill=True, alpha=0.6, label=name)
+    ax.set_xlabel("log₁₀ |∂L/∂q| of a query, 0 = the scaled median")
+    ax.set_ylabel("share of the queries")
+    ax.legend(title="scale")
+
+
+figure("query-gradients", draw_gradients, tolerance=0.05)
+
+
+# %%
+def draw_learning(left, right):
+    window = np.ones(10) / 10
+    for ax, d_k in ((left, 16), (right, 128)):
+        for name in ("÷ √d_k", "none", "÷ d_k", "additive"):
+            runs = [np.convolve(recall(s, d_k, name).losses, window, "valid")[::10] for s in SEEDS]
+            spread(ax, np.arange(len(runs[0])) * 10 + 5, runs, label=name)
+        ax.set_title(f"d_k = {d_k}")
+        ax.set_xlabel("optimiser steps")
+        ax.set_ylabel("training loss (nats)")
+        ax.set_ylim(0, 6)
+    right.legend(title="scale")
+
+
+figure("learning-by-scale", draw_learning, panels=2, size=(8.4, 3.4), tolerance=0.25)

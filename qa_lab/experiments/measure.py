@@ -1,0 +1,49 @@
+"""Small measurements that several pages share. Numbers out, no verdicts."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+
+def gaussian(shape: tuple[int, ...], seed: int) -> Float[Tensor, "..."]:
+    """Draw independent entries of mean 0 and variance 1, in float64.
+
+    Args:
+        shape: Of the result.
+        seed: The same seed gives the same numbers.
+
+    Returns:
+        The entries, dimensionless.
+    """
+    return torch.randn(shape, generator=Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def entropy_share(weights: Float[Tensor, "*batch key"]) -> float:
+    r"""Measure how spread out attention weights are, between one-hot and uniform.
+
+    $$ -\frac{1}{\ln n} \sum_j p_j \ln p_j, averaged over rows $$
+
+    Args:
+        weights: Each row is >= 0 and sums to 1.
+
+    Returns:
+        0 for one-hot rows, 1 for uniform rows; dimensionless.
+    """
+    entropy = torch.special.entr(weights).sum(-1).mean()
+    return entropy.item() / math.log(weights.shape[-1])
+
+
+def softmax_jacobian(weights: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch key key"]:
+    r"""Return the derivative of a softmax's outputs by its inputs.
+
+    $$ J = diag(p) - p p^T $$
+
+    Args:
+        weights: The softmax's outputs p.
+
+    Returns:
+        Symmetric and positive semidefinite; every row sums to 0, and no eigenvalue exceeds 1/2.
+    """
+    return torch.diag_embed(weights) - weights.unsqueeze(-1) * weights.unsqueeze(-2)

@@ -1,0 +1,189 @@
+"""What each fence of evidence becomes. A fence names its evidence; a template shows it.
+
+Fences stand on pages of known depth, which is all they need to link within the site: a question's
+page lies two folders below the top, ledger and audit lie one, the home page lies at the top.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown import Markdown
+from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from qa_lab.claims.evidence import RecordedClaim
+from qa_lab.claims.manifest import LANGUAGES, unfold_chinese
+from qa_lab.guide.inline import ClaimChip, RecordedValue
+from qa_lab.guide.library import Library, PageError
+from qa_lab.guide.numbers import Interval, subscripts, typeset
+from qa_lab.guide.strip import strip
+from qa_lab.guide.words import Words
+
+TEMPLATES = Path(__file__).parent / "templates"
+LANGUAGE_TAGS = {"en": "en", "zh": "zh-Hans"}
+HOME, TOP, QUESTION = "", "../", "../../"
+
+
+class Fences:
+    """The fences of one page, by the word after the backticks: `by_name`."""
+
+    def __init__(self, library: Library, language: str):
+        self.library, self.language = library, language
+        self.words = Words(language)
+        self.minutes = 1  # to read the page; the extension counts before the fences are drawn
+        self._templates = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.globals |= {
+            "language": language,
+            "words": self.words,
+            "manifest": library.manifest,
+            "audit": library.audit,
+            "library": library,
+            "number": typeset,
+        }
+        self._templates.filters["math"] = subscripts
+
+    def by_name(self) -> dict[str, Callable[[str], str]]:
+        """Every fence: its name, and what draws its body."""
+        return {
+            "question": self.question,
+            "claim": self.claim,
+            "figure": self.figure,
+            "audit": self.audit,
+            "ledger": self.ledger,
+            "source-audit": self.source_audit,
+            "contents": self.contents,
+            "counts": self.counts,
+            "showcase": self.showcase,
+        }
+
+    def question(self, body: str) -> str:
+        """The head of a question's page. Body: its slug."""
+        question = self.library.manifest.question(body.strip())
+        other = next(language for language in LANGUAGES if language != self.language)
+        return self._draw(
+            "question", QUESTION, question=question, minutes=self.minutes,
+            other=other, other_tag=LANGUAGE_TAGS[other],
+        )  # fmt: skip
+
+    def claim(self, body: str) -> str:
+        """A card per claim. Body: ids, one a line."""
+        claims = [self.library.evidence.claim(id) for id in body.split()]
+        return self._draw("claims", QUESTION, cards=[self._card(claim) for claim in claims])
+
+    def figure(self, body: str) -> str:
+        """A figure. Body: YAML with `id`, `alt`, and `caption` in Markdown."""
+        given = _options(body, {"id", "alt", "caption"})
+        return self._draw("figure", QUESTION, **self._figure(given, QUESTION))
+
+    def audit(self, body: str) -> str:
+        """The statements that a question's page settles. Body: its slug."""
+        question = self.library.manifest.question(body.strip())
+        return self._draw(
+            "audit", QUESTION, statements=self.library.audit.of(question.slug), full=False
+        )
+
+    def ledger(self, body: str) -> str:
+        """Every claim of the guide. No body."""
+        cards = [self._card(claim) for claim in self.library.claims]
+        return self._draw("ledger", TOP, cards=cards)
+
+    def source_audit(self, body: str) -> str:
+        """Every statement of the sources. No body."""
+        return self._draw("source_audit", TOP, statements=self.library.audit.statements, full=True)
+
+    def contents(self, body: str) -> str:
+        """Every question by chapter. No body."""
+        return self._draw("contents", TOP)
+
+    def counts(self, body: str) -> str:
+        """How many questions, claims and statements there are. No body."""
+        return self._draw("counts", HOME)
+
+    def showcase(self, body: str) -> str:
+        """One proof for the home page. Body: YAML with `claim`, `figure`, `alt`, `caption`."""
+        given = _options(body, {"claim", "figure", "alt", "caption"})
+        claim = self.library.evidence.claim(given.pop("claim"))
+        figure = self._figure({"id": given["figure"], **given}, HOME)
+        return self._draw("showcase", HOME, card=self._card(claim), **figure)
+
+    def _draw(self, template: str, root: str, **context: Any) -> str:
+        return self._templates.get_template(f"{template}.html").render(root=root, **context)
+
+    def _card(self, claim: RecordedClaim) -> dict[str, Any]:
+        """A claim as the templates want it."""
+        bound = Interval.read(claim.data["bound"])
+        measured, control = claim.numbers["measured"], claim.numbers["control"]
+        return {
+            "id": claim.id,
+            "data": claim.data,
+            "measured": measured,
+            "control": control,
+            "seeds": len(claim.numbers["seeds"]),
+            "bound": bound.typeset(),
+            "strip": strip(bound, measured, control, self.words("log")),
+            "code": _highlighted(claim.source),
+            "question": self.library.question_of(claim),
+            "settles": [
+                (self.library.audit.statement(id), verdict) for id, verdict in claim.settles.items()
+            ],
+        }
+
+    def _figure(self, given: dict[str, str], root: str) -> dict[str, Any]:
+        figure = self.library.evidence.figure(given["id"])
+        if self.language == "zh":
+            given = {key: unfold_chinese(text) for key, text in given.items()}
+        label = f'<svg role="img" aria-label="{escape(given["alt"].strip())}" data-search-exclude '
+        return {
+            "id": figure.id,
+            "svg": Markup(figure.svg.replace("<svg ", label, 1)),
+            "caption": self._markdown(given["caption"], root),
+        }
+
+    def _markdown(self, text: str, root: str) -> Markup:
+        """A caption's Markdown, without the paragraph around it."""
+        md = self._captions[root]
+        md.reset()
+        return Markup(md.convert(text).removeprefix("<p>").removesuffix("</p>"))
+
+    @cached_property
+    def _captions(self) -> dict[str, Markdown]:
+        """A Markdown of its own: captions are drawn while the page's is at work."""
+        return {root: self._caption_markdown(root) for root in (HOME, QUESTION)}
+
+    def _caption_markdown(self, root: str) -> Markdown:
+        md = Markdown(extensions=["qa_lab.guide.maths"])
+        chip = ClaimChip(md, self.library, self.language, root)
+        md.inlinePatterns.register(chip, "qa_claim", 175)
+        md.inlinePatterns.register(RecordedValue(md, self.library), "qa_value", 175)
+        return md
+
+
+def _options(body: str, wanted: set[str]) -> dict[str, str]:
+    """The YAML of a fence, with exactly these keys."""
+    try:
+        given = yaml.safe_load(body)
+    except yaml.YAMLError as problem:
+        raise PageError(f"The body of a fence is not YAML:\n{body}\n{problem}") from None
+    if not isinstance(given, dict) or set(given) != wanted or not all(given.values()):
+        raise PageError(f"A fence needs {', '.join(sorted(wanted))}; this one has:\n{body}")
+    return given
+
+
+def _highlighted(code: str) -> Markup:
+    """Python code, marked up as Material marks up its own."""
+    return Markup(
+        highlight(code, PythonLexer(), HtmlFormatter(cssclass="highlight", wrapcode=True))
+    )

@@ -1,0 +1,60 @@
+"""All that pages may refer to, loaded once: questions, statements, claims and figures."""
+
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from pymdownx.superfences import SuperFencesException
+
+from qa_lab.claims.audit import Audit, load_audit
+from qa_lab.claims.evidence import Evidence, RecordedClaim
+from qa_lab.claims.manifest import Manifest, Question, load_manifest
+from qa_lab.claims.notebooks import ROOT
+
+
+class PageError(SuperFencesException):
+    """A page asks for something that is not there, or asks wrongly. It stops the build.
+
+    SuperFences shows a fence as plain code when its formatter raises anything else.
+    """
+
+
+class Library:
+    """The manifest, the audit and the evidence below one root, and how they belong together."""
+
+    def __init__(self, root: Path = ROOT):
+        self.root = root
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return load_manifest(self.root / "docs" / "questions.yaml")
+
+    @cached_property
+    def audit(self) -> Audit:
+        return load_audit(self.manifest, self.root / "docs" / "statements.yaml")
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        return Evidence(path for path in sorted((self.root / "notebooks").glob("*/*.ipynb")))
+
+    @cached_property
+    def claims(self) -> tuple[RecordedClaim, ...]:
+        """The claims that readers can see: those of published questions, in reading order."""
+        return tuple(
+            claim
+            for question in self.manifest.published
+            for claim in self.evidence.of(question.slug)
+        )
+
+    def notebook(self, question: Question) -> Path:
+        """The recorded notebook behind a question."""
+        return self.root / "notebooks" / f"{question.path}.ipynb"
+
+    def question_of(self, claim: RecordedClaim) -> Question:
+        """The question whose notebook proves the claim."""
+        return self.manifest.question(claim.notebook)
+
+
+@lru_cache
+def library(root: Path = ROOT) -> Library:
+    """One library for all the pages of a build: reading notebooks is the slow part."""
+    return Library(root)

@@ -1,0 +1,24 @@
+"""Measurements against closed forms and automatic differentiation."""
+
+import math
+
+import torch
+
+from qa_lab.experiments.measure import entropy_share, gaussian, softmax_jacobian
+
+
+def test_entropy_share_runs_from_one_hot_to_uniform():
+    assert entropy_share(torch.eye(5)) == 0
+    assert math.isclose(entropy_share(torch.full((2, 7), 1 / 7)), 1, abs_tol=1e-6)
+    assert math.isclose(entropy_share(torch.tensor([[0.5, 0.5, 0.0, 0.0]])), 0.5, abs_tol=1e-6)
+
+
+def test_the_jacobian_is_what_automatic_differentiation_says():
+    scores = gaussian((3, 5), 0)
+    automatic = torch.func.vmap(torch.func.jacrev(lambda s: s.softmax(-1)))(scores)
+    torch.testing.assert_close(softmax_jacobian(scores.softmax(-1)), automatic)
+
+
+def test_gaussian_repeats_with_its_seed():
+    assert torch.equal(gaussian((3, 4), 7), gaussian((3, 4), 7))
+    assert not torch.equal(gaussian((3, 4), 7), gaussian((3, 4), 8))

@@ -1,0 +1,143 @@
+"""A small shelf of evidence for unit tests, and the whole site, built once, for the rest."""
+
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from markdown import Markdown
+
+from qa_lab.claims import broken, prove, within
+from qa_lab.claims.notebooks import ROOT
+from qa_lab.experiments.figures import figure
+from qa_lab.guide.serve import Quiet
+
+MANIFEST = {
+    "chapters": {"numbers": {"en": "Numbers", "zh": "数"}},
+    "sources": {"001": {"title": {"en": "A list", "zh": "清单"}}},
+    "questions": [
+        {
+            "id": id,
+            "chapter": "numbers",
+            "slug": slug,
+            "difficulty": 1,
+            "title": {"en": f"Why {slug}?", "zh": f"为何{slug}？"},
+            "short": {"en": slug, "zh": f"为何{slug}"},
+            "asked_in": ["001#7"],
+            "reprove_seconds": 5,
+            "published": slug == "ten",
+        }
+        for id, slug in ((1, "ten"), (2, "eleven"))
+    ],
+}
+STATEMENTS = [
+    {
+        "id": "ten-is-large",
+        "page": "ten",
+        "said": [{"source": "001", "where": "Q7 L3"}],
+        "en": "Ten is <large>.",
+        "zh": "十\n很大。",
+        "verdict": "conditional",
+        "because": {"en": "Compared with one.", "zh": "与一相比。"},
+        "claims": ["ten-is-ten"],
+    },
+    {
+        "id": "eleven-is-prime",
+        "page": "eleven",
+        "said": [{"source": "001", "where": "Q8 L4"}],
+        "en": "Eleven is prime.",
+        "zh": "十一是质数。",
+        "verdict": "open",
+    },
+]
+
+
+def ten_is_ten():
+    """A claim whose numbers are typed easily: 9.9 to 10.3, and a control of a millionth of it."""
+    return prove(
+        "ten-is-ten",
+        en="Ten is d_k & ten.",
+        zh="十就是十。",
+        of=("ten", "十"),
+        measure=lambda seed, factor=1.0: (9.9 + seed / 10) * factor,
+        bound=within(9, 11),
+        control=broken("shrunk", "缩小", factor=1e-6),
+        settles={"ten-is-large": "conditional"},
+    )
+
+
+def a_line(ax):
+    """The least figure."""
+    ax.plot([1, 2], [3, 4], label="a")
+    ax.set_xlabel("x (steps)")
+    ax.set_ylabel("y (nats)")
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory) -> Path:
+    """A root with a manifest, an audit and one recorded notebook."""
+    root = tmp_path_factory.mktemp("shelf")
+    (root / "docs").mkdir()
+    (root / "notebooks" / "numbers").mkdir(parents=True)
+    for name, content in (("questions", MANIFEST), ("statements", STATEMENTS)):
+        text = yaml.safe_dump(content, allow_unicode=True)
+        (root / "docs" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    cells = []
+    for source, shown in (("prove(…)", ten_is_ten()), ("figure(…)", figure("a-line", a_line))):
+        data, metadata = shown._repr_mimebundle_()
+        output = nbformat.v4.new_output("execute_result", data, metadata=metadata)
+        cells.append(nbformat.v4.new_code_cell(source, outputs=[output], execution_count=1))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks/numbers/ten.ipynb")
+    return root
+
+
+@pytest.fixture
+def page(shelf):
+    """Render Markdown as a page of the guide: `page(text, language="zh")`."""
+
+    def render(text: str, language: str = "en") -> str:
+        options = {"language": language, "root": str(shelf)}
+        extensions = ["tables", "qa_lab.guide.maths", "qa_lab.guide.evidence"]
+        md = Markdown(extensions=extensions, extension_configs={extensions[-1]: options})
+        return md.convert(text)
+
+    return render
+
+
+def mkdocs(target: Path, config: str, *options: str) -> subprocess.CompletedProcess:
+    """Build one language into `target`, strictly, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config, "-d", target, *options],
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """The whole site, in a folder that is not the server's root: it must work from any path."""
+    target = tmp_path_factory.mktemp("server") / "some" / "base"
+    for config, folder in (("mkdocs.yml", target), ("mkdocs.zh.yml", target / "zh")):
+        done = mkdocs(folder, config)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return target
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """Where the site is served while the tests run."""
+    handler = partial(Quiet, directory=str(site.parents[1]))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/some/base/"
+        server.shutdown()
+        thread.join()

@@ -1,0 +1,178 @@
+"""The site in a browser: for everybody, in both themes, on a phone, without a network."""
+
+import shutil
+from contextlib import contextmanager
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, sync_playwright
+
+from qa_lab.claims.manifest import load_manifest
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+QUESTION = load_manifest().published[0]
+PAGES = {
+    "home": "",
+    "question": f"{QUESTION.path}/",
+    "notebook": f"notebooks/{QUESTION.path}/",
+    "questions": "questions/",
+    "ledger": "ledger/",
+    "audit": "audit/",
+    "about": "about/",
+}
+# The twentieth claim is marked up as the first. Axe takes its time, so it sees a few of each.
+ENOUGH = {
+    ".qa-claim": 3,
+    ".qa-statement": 8,
+    ".qa-ledger tr": 8,
+    ".qa-chapter": 3,
+    ".jupyter-wrapper .jp-Cell": 8,
+    ".katex": 4,
+    ".md-typeset p > a.qa-chip": 6,
+    ".highlight code > span": 60,
+}
+THIN_OUT = """enough => {
+    for (const [selector, count] of Object.entries(enough))
+        [...document.querySelectorAll(selector)].slice(count).forEach(element => element.remove());
+    document.querySelectorAll('details').forEach(element => element.open = true);
+}"""
+RULES = {
+    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]},
+    "resultTypes": ["violations"],
+}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One Chromium for all tests of this file."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a page as a fresh visitor; at the end the visit must have been without trouble."""
+
+    @contextmanager
+    def opened(path: str, width: int = 1280, theme: str = "light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce"
+        )
+        page, trouble = context.new_page(), []
+        page.on("console", lambda said: said.type == "error" and trouble.append(said.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on(
+            "request",
+            lambda asked: (
+                asked.url.startswith((address, "data:", "blob:"))
+                or trouble.append(f"asked for {asked.url}")
+            ),
+        )
+        page.goto(address + path)
+        yield page
+        context.close()
+        assert trouble == []
+
+    return opened
+
+
+@pytest.mark.parametrize("language", ["", "zh/"], ids=["en", "zh"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("kind", PAGES)
+def test_anybody_can_read_it(visit, kind, theme, width, language):
+    with visit(language + PAGES[kind], width, theme) as page:
+        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert overflow <= 0, f"{overflow} px wider than the screen"
+        page.evaluate(THIN_OUT, ENOUGH)
+        found = Axe().run(page, options=RULES).response["violations"]
+        assert [brief(violation) for violation in found] == []
+
+
+def brief(violation: dict) -> tuple[str, ...]:
+    """What axe found, in as many words as a failing test needs."""
+    node = violation["nodes"][0]
+    return violation["id"], node["html"][:200], node["failureSummary"]
+
+
+@pytest.mark.parametrize(
+    ("language", "word"), [("", "variance"), ("zh/", "方差")], ids=["en", "zh"]
+)
+def test_search_finds_a_word(visit, language, word):
+    with visit(language) as page:
+        query = page.locator("[data-md-component=search-query]")
+        query.press_sequentially(word)
+        query.press("End")  # an input method, too, ends with a key that goes up
+        page.locator(".md-search-result__item").first.wait_for()
+        links = page.locator(".md-search-result__link")
+        found = [links.nth(i).get_attribute("href") for i in range(links.count())]
+        assert any(QUESTION.path in link for link in found)
+        assert not any("/notebooks/" in link for link in found)
+
+
+def test_the_ledger_is_filtered(visit):
+    with visit("ledger/") as page:
+        rows = page.locator(".qa-ledger tbody tr:visible")
+        everything = rows.count()
+        page.get_by_label("Filter").fill("no such words anywhere")
+        assert rows.count() == 0
+        page.get_by_label("Filter").fill("softmax")
+        assert 0 < rows.count() < everything
+        assert page.locator("output").inner_text() == f"{rows.count()} of {everything} shown"
+        page.get_by_label("Filter").fill("")
+        page.locator("select[name=question]").select_option(QUESTION.slug)
+        assert 0 < rows.count() <= everything
+
+
+def test_the_audit_is_filtered_by_verdict_and_source(visit):
+    with visit("zh/audit/") as page:
+        rows = page.locator(".qa-statements > li:visible")
+        everything = rows.count()
+        page.locator("select[name=source]").select_option("003")
+        assert 0 < rows.count() < everything
+
+
+def test_the_language_switch_stays_on_the_page(visit, address):
+    for kind in ("question", "notebook"):
+        with visit(PAGES[kind]) as page:
+            page.locator(".qa-language").click()
+            assert page.url == f"{address}zh/{PAGES[kind]}"
+            page.locator(".qa-language").click()
+            assert page.url == address + PAGES[kind]
+
+
+def test_a_chip_leads_to_its_claim(visit):
+    with visit(PAGES["question"]) as page:
+        page.locator("a.qa-chip").first.click()
+        assert page.locator(".qa-claim:target").is_visible()
+
+
+def test_the_theme_can_be_chosen_and_stays(visit):
+    with visit("") as page:
+        scheme = lambda: page.locator("body").get_attribute("data-md-color-scheme")  # noqa: E731
+        assert scheme() == "default"
+        for _ in range(2):
+            page.locator("[data-md-component=palette] label:visible").click()
+        assert scheme() == "slate"
+        page.reload()
+        assert scheme() == "slate"
+
+
+def test_the_keyboard_reaches_the_content(visit):
+    with visit(PAGES["question"]) as page:
+        page.keyboard.press("Tab")
+        assert "md-skip" in focused(page)
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("!!document.activeElement.closest('article')")
+
+
+def focused(page: Page) -> str:
+    """The class of the element that has the focus."""
+    return page.evaluate("document.activeElement.className")
