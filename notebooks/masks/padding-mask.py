@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from qa_lab.claims import at_least, at_most, broken, exactly, prove
+from qa_lab.claims import at_least, at_most, broken, exactly, prove, within
 from qa_lab.experiments import tasks
 from qa_lab.experiments.figures import figure, matrix, spread
 from qa_lab.experiments.fit import fit
@@ -58,7 +58,7 @@ torch.set_num_threads(1)
 # Padded positions hold random numbers, not zeros: nothing may rest on what they hold.
 
 # %%
-LENGTHS, PADDED, D_MODEL, HEADS = (7, 4, 2), 11, 22, 2
+LENGTHS, PADDED, D_MODEL, HEADS = (7, 4, 2), 11, 26, 2
 
 
 def no_mask(lengths, length):
@@ -66,9 +66,9 @@ def no_mask(lengths, length):
     return None
 
 
-def worst(batch, alone):
+def worst(batch, alone, lengths=LENGTHS):
     """Largest |difference| at the real tokens between the batch and each sentence by itself."""
-    return max((batch[b, :n] - alone(b, n)).abs().max().item() for b, n in enumerate(LENGTHS))
+    return max((batch[b, :n] - alone(b, n)).abs().max().item() for b, n in enumerate(lengths))
 
 
 def attention_and_batch(seed, **changes):
@@ -77,13 +77,19 @@ def attention_and_batch(seed, **changes):
     return attention, gaussian((len(LENGTHS), PADDED, D_MODEL), seed), torch.tensor(LENGTHS)
 
 
+def both_paths(attention, x, keep):
+    """The outputs of the fused path and of the path that shows its weights."""
+    return attention(x, keep=keep), attention.attend_with_weights(x, keep=keep)[0]
+
+
 @torch.no_grad()
 def against_alone(seed, hide=padding_mask):
     """Both paths of one attention, padded, against each sentence by itself."""
     attention, x, lengths = attention_and_batch(seed)
-    keep = hide(lengths, PADDED)
-    for batch in (attention(x, keep=keep), attention.attend_with_weights(x, keep=keep)[0]):
-        yield worst(batch, lambda b, n: attention(x[b : b + 1, :n]))
+    return [
+        worst(batch, lambda b, n: attention(x[b : b + 1, :n]))
+        for batch in both_paths(attention, x, hide(lengths, PADDED))
+    ]
 
 
 prove(
@@ -94,7 +100,7 @@ prove(
         "largest |difference|, fused path and weights path",
         "最大绝对差（融合路径与显式权重路径）",
     ),
-    measure=lambda seed, hide=padding_mask: list(against_alone(seed, hide)),
+    measure=against_alone,
     bound=at_most(1e-12),
     control=broken("no mask", "不加掩码", hide=no_mask),
     settles={"pad-mask-neg-inf-gives-zero-weight": "holds"},
@@ -109,27 +115,31 @@ def filled(constant):
 
 def added(constant):
     """A softmax that adds a constant to the hidden scores instead of overwriting them."""
-    return lambda scores, keep: masked_softmax(scores + constant * ~keep)
+    return lambda scores, keep: masked_softmax(torch.where(keep, scores, scores + constant))
+
+
+MINUS_INFINITY = masked_softmax, added(-torch.inf)  # set, and added
 
 
 @torch.no_grad()
-def weight_on_padding(seed, softmax=masked_softmax):
-    """Largest weight that any query gives to any padded key."""
-    attention, x, lengths = attention_and_batch(seed, softmax=softmax)
-    keep = padding_mask(lengths, PADDED)
-    _, weights = attention.attend_with_weights(x, keep=keep)
-    padded = torch.arange(PADDED) >= lengths[:, None]
-    return weights.transpose(1, 3)[padded].max()
+def weight_on_padding(seed, softmaxes=MINUS_INFINITY):
+    """Largest weight that any query gives to any padded key, by each softmax."""
+    found = []
+    for softmax in softmaxes:
+        attention, x, lengths = attention_and_batch(seed, softmax=softmax)
+        _, weights = attention.attend_with_weights(x, keep=padding_mask(lengths, PADDED))
+        found.append(weights.transpose(1, 3)[~real_tokens(lengths, PADDED)].max())
+    return found
 
 
 prove(
     "masked-keys-get-weight-zero",
-    en="A padded key whose score is −∞ gets weight exactly 0: not small, zero.",
-    zh="分数被置为 −∞ 的填充键，权重恰好为 0：不是很小，而是零。",
-    of=("largest weight on a padded key", "填充键得到的最大权重"),
+    en="A padded key whose score is set to −∞, or has −∞ added, gets weight exactly 0.",
+    zh="填充键的分数无论是换成 −∞ 还是加上 −∞，权重都恰好为 0。",
+    of=("largest weight on a padded key, set and added", "填充键得到的最大权重（替换与相加）"),
     measure=weight_on_padding,
     bound=exactly(0.0),
-    control=broken("−10 instead of −∞", "用 −10 代替 −∞", softmax=filled(-10.0)),
+    control=broken("−10 instead of −∞", "用 −10 代替 −∞", softmaxes=(filled(-10.0), added(-10.0))),
     settles={"pad-mask-neg-inf-gives-zero-weight": "holds"},
 )
 
@@ -140,18 +150,24 @@ prove(
 
 
 # %%
+SQUARE = 7  # sentences in the batch, and positions in each: the one place where axes are equal
+
+
+def as_it_is(tokens):
+    """Pass the token mask on, without a change of shape."""
+    return tokens
+
+
 @torch.no_grad()
-def square_batch(seed, shape=lambda tokens: tokens):
-    """Seven sentences of 1 to 7 tokens, padded to 7: the token mask is square."""
+def square_batch(seed, shape=as_it_is):
+    """Sentences of 1, 2 … SQUARE tokens in random order, padded to SQUARE."""
     attention = MultiHeadAttention(D_MODEL, HEADS).double()
-    lengths = 1 + torch.randperm(7, generator=torch.Generator().manual_seed(seed))
-    x = gaussian((7, 7, D_MODEL), seed)
-    keep = shape(torch.arange(7) < lengths[:, None])
-    for batch in (attention(x, keep=keep), attention.attend_with_weights(x, keep=keep)[0]):
-        yield max(
-            (batch[b, :n] - attention(x[b : b + 1, :n])).abs().max().item()
-            for b, n in enumerate(lengths.tolist())
-        )
+    lengths = 1 + torch.randperm(SQUARE)
+    x = gaussian((SQUARE, SQUARE, D_MODEL), seed)
+    return [
+        worst(batch, lambda b, n: attention(x[b : b + 1, :n]), lengths.tolist())
+        for batch in both_paths(attention, x, shape(real_tokens(lengths, SQUARE)))
+    ]
 
 
 prove(
@@ -159,7 +175,7 @@ prove(
     en="If batch = length, a [batch length] mask is taken for [query key], and nobody complains.",
     zh="当 batch 与长度相等时，形状为 [batch length] 的掩码会被当成 [query key]，而且不报错。",
     of=("largest |difference| from each sentence alone", "与单句单独计算的最大绝对差"),
-    measure=lambda seed, shape=lambda tokens: tokens: list(square_batch(seed, shape)),
+    measure=square_batch,
     bound=at_least(0.01),
     control=broken("reshaped to [batch 1 1 key]", "变形为 [batch 1 1 key]", shape=over_keys),
 )
@@ -169,34 +185,42 @@ prove(
 #
 # A score of 0 is not a weight of 0. Let Z be the sum of exp(score) over the n real keys. A key
 # with score 0 adds e⁰ = 1, so P of them take exactly P / (P + Z) of the attention, whether the
-# score became 0 by multiplying it or because the key is a zero vector.
+# score was multiplied by 0 or the key is a zero vector. (Projected without a bias, a zero vector
+# stays one; with a bias its key is the bias, and its share another.)
 
 
 # %%
+def times_zero(scores, keep):
+    """A softmax over all keys that multiplies the hidden scores by 0."""
+    return masked_softmax(scores * keep)
+
+
 @torch.no_grad()
 def share_of_zero_scores(seed, masked=False):
     """|attention on padding − P / (P + Z)|: for zero vectors, then for scores times 0."""
     attention, x, lengths = attention_and_batch(seed, bias=False)
-    keep, real = padding_mask(lengths, PADDED), torch.arange(PADDED) < lengths[:, None]
-    _, of_vectors = attention.attend_with_weights(
-        x.masked_fill(~real[..., None], 0.0), keep=keep if masked else None
-    )
-    attention.softmax = masked_softmax if masked else filled(0.0)
+    real = real_tokens(lengths, PADDED)
+    keep = over_keys(real)
+    zeros = x.masked_fill(~real[..., None], 0.0)
+    _, of_vectors = attention.attend_with_weights(zeros, keep=keep if masked else None)
+    attention.softmax = masked_softmax if masked else times_zero
     _, of_scores = attention.attend_with_weights(x, keep=keep)
+    found = []
     for b, n in enumerate(LENGTHS):
         q, k, _ = attention.project(x[b : b + 1, :n])
         z, pads = dot_product_scores(q, k).exp().sum(-1)[0], PADDED - n
         for weights in (of_vectors, of_scores):
             on_padding = weights[b, :, :n, n:].sum(-1)
-            yield (on_padding - pads / (pads + z)).abs().max().item()
+            found.append((on_padding - pads / (pads + z)).abs().max())
+    return found
 
 
 prove(
     "zero-is-not-a-mask",
-    en="Unmasked zero vectors, and scores times 0, give the padding P / (P + Z) of the attention.",
-    zh="不加掩码的零向量，或把分数乘 0，都会让填充分走 P / (P + Z) 的注意力。",
+    en="Zero vectors (without biases), or scores times 0, take P / (P + Z) of the attention.",
+    zh="零向量（投影不带偏置时），或把分数乘 0，都会让填充拿走 P / (P + Z) 的注意力。",
     of=("|attention on padding − P / (P + Z)|", "|填充上的注意力 − P / (P + Z)|"),
-    measure=lambda seed, masked=False: list(share_of_zero_scores(seed, masked)),
+    measure=share_of_zero_scores,
     bound=at_most(1e-12),
     control=broken("masked with −∞", "用 −∞ 做掩码", masked=True),
     settles={"pad-or-truncate-needed": "conditional"},
@@ -235,18 +259,19 @@ prove(
 )
 
 # %% [markdown]
-# In float32 the smallest positive number is 1.4e-45 = e⁻¹⁰³. A pad 120 above the real scores (which
-# are within ± 4 of 0) leaves the real keys e⁻¹¹² at most: zero, with nothing left to renormalise.
+# In float32 the smallest positive number is 1.4e-45 = e⁻¹⁰³. Scores within ± 4 of 0, and 128 more
+# for the padded keys, put these at least 120 above the real ones, which are left with e⁻¹²⁰ at
+# most: zero, and nothing to renormalise.
 
 
 # %%
 def left_for_real_keys(seed, mask_first=False):
-    """Total weight of the real keys in float32 when padded keys score 120 more."""
+    """Total weight of the real keys in float32 when padded keys score at least 120 more."""
     scores = gaussian((16, PADDED), seed).clamp(-4, 4).float()
     keep = torch.arange(PADDED) < 7
-    scores[:, ~keep] += 120
+    scores[:, ~keep] += 128
     weights = masked_softmax(scores, keep[None] if mask_first else None)
-    return weights[:, keep].sum(-1).tolist()
+    return weights[:, keep].sum(-1)
 
 
 prove(
@@ -267,8 +292,10 @@ prove(
 def beside_infinity(seed, constant=-1e9):
     """Largest |difference| in float32 from the weights with −∞; filled in, then added."""
     scores, keep = gaussian((64, PADDED), seed).float(), torch.arange(PADDED)[None] < 7
-    for softmax in (filled(constant), added(constant)):
-        yield (softmax(scores, keep) - masked_softmax(scores, keep)).abs().max().item()
+    return [
+        (softmax(scores, keep) - masked_softmax(scores, keep)).abs().max()
+        for softmax in (filled(constant), added(constant))
+    ]
 
 
 prove(
@@ -276,7 +303,7 @@ prove(
     en="In float32, with a live key and moderate scores, −10⁹ gives the very same bits as −∞.",
     zh="float32 下，只要该行还有可见的键且分数不极端，−10⁹ 与 −∞ 的结果逐位相同。",
     of=("largest |difference| of the weights", "权重的最大绝对差"),
-    measure=lambda seed, constant=-1e9: list(beside_infinity(seed, constant)),
+    measure=beside_infinity,
     bound=exactly(0.0),
     control=broken("−10 instead", "改用 −10", constant=-10.0),
     settles={"large-negative-equals-neg-inf": "conditional"},
@@ -292,9 +319,11 @@ prove(
 def outweighed(seed, hide=None):
     """Weight of one padded key, hidden with −c where the scores are 2c apart; c = 10⁴ and 10⁹."""
     scores, keep = gaussian((16, PADDED), seed), torch.arange(PADDED)[None] < PADDED - 1
+    found = []
     for c in (1e4, 1e9):
-        yield (hide or added(-c))(scores + 2 * c * ~keep, keep)[:, -1].tolist()
-        yield (hide or filled(-c))(scores - 2 * c * keep, keep)[:, -1].tolist()
+        found.append((hide or added(-c))(scores + 2 * c * ~keep, keep)[:, -1])
+        found.append((hide or filled(-c))(scores - 2 * c * keep, keep)[:, -1])
+    return found
 
 
 prove(
@@ -302,7 +331,7 @@ prove(
     en="Any finite constant can lose: where scores differ by twice its size, padding takes over.",
     zh="任何有限的常数都可能失效：分数相差到它的两倍时，填充拿走全部权重。",
     of=("weight of the padded key, 10⁴ and 10⁹", "填充键的权重（常数取 10⁴ 和 10⁹）"),
-    measure=lambda seed, hide=None: list(outweighed(seed, hide)),
+    measure=outweighed,
     bound=at_least(0.99),
     control=broken("−∞ instead", "改用 −∞", hide=masked_softmax),
     settles={"large-negative-equals-neg-inf": "conditional"},
@@ -310,7 +339,7 @@ prove(
 
 
 # %%
-def not_numbers(seed, dtype=torch.float16):
+def share_of_nan(seed, dtype=torch.float16):
     """Share of NaN weights where all keys are hidden by adding −10⁹."""
     scores = gaussian((16, PADDED), seed).to(dtype)
     hidden = torch.tensor(-1e9).to(dtype)
@@ -319,27 +348,33 @@ def not_numbers(seed, dtype=torch.float16):
 
 prove(
     "minus-1e9-is-minus-infinity-in-float16",
-    en="In float16 −10⁹ is −∞, so a row with every key hidden is all NaN.",
-    zh="float16 下 −10⁹ 就是 −∞，因此整行都被屏蔽时结果全是 NaN。",
+    en="In float16 −10⁹ is −∞: add it to a whole row, and every weight is NaN.",
+    zh="float16 下 −10⁹ 就是 −∞：整行都加上它，权重就全是 NaN。",
     of=("share of NaN weights in fully hidden rows", "整行被屏蔽时权重为 NaN 的比例"),
-    measure=not_numbers,
+    measure=share_of_nan,
     bound=exactly(1.0),
     control=broken("in float32", "改用 float32", dtype=torch.float32),
     settles={"large-negative-equals-neg-inf": "conditional"},
 )
 
 
+# %% [markdown]
+# With every key hidden, a constant that is filled in wipes out the scores. One that is added
+# cancels, as a shift of all scores does, and leaves the weights of no mask at all. −10⁴ rounds a
+# float64 score by less than 1e-12, hence the bound 1e-10.
+
+
 # %%
 def evenness(seed, visible=0):
     """|n · weight − 1| over a row with `visible` keys, the rest filled with −10⁹."""
     scores, keep = gaussian((16, PADDED), seed), torch.arange(PADDED)[None] < visible
-    return (filled(-1e9)(scores, keep) * PADDED - 1).abs().amax(-1).tolist()
+    return (filled(-1e9)(scores, keep) * PADDED - 1).abs().amax(-1)
 
 
 prove(
     "fully-hidden-row-turns-uniform",
-    en="With −10⁹ and every key hidden, the weights are uniform: all of them on padding.",
-    zh="用 −10⁹ 且整行都被屏蔽时，权重变成均匀分布：全部落在填充上。",
+    en="A row that is filled with −10⁹ throughout has uniform weights, all of them on hidden keys.",
+    zh="整行都换成 −10⁹，权重就变成均匀分布，而且全部落在被屏蔽的键上。",
     of=("|n · weight − 1|", "|n · 权重 − 1|"),
     measure=evenness,
     bound=at_most(1e-12),
@@ -349,13 +384,33 @@ prove(
 
 
 # %%
+def beside_no_mask(seed, visible=0):
+    """Largest |difference| from the weights without a mask: −10⁴ on all but `visible` keys."""
+    scores, keep = gaussian((16, PADDED), seed), torch.arange(PADDED)[None] < visible
+    return (added(-1e4)(scores, keep) - masked_softmax(scores)).abs().amax(-1)
+
+
+prove(
+    "added-constant-cancels-in-a-fully-hidden-row",
+    en="Added to every score of a row, −10⁴ cancels: the weights are those of no mask at all.",
+    zh="整行的分数都加上 −10⁴，就等于没加：权重与完全不加掩码时一样。",
+    of=("largest |difference| from the weights without a mask", "与不加掩码时权重的最大绝对差"),
+    measure=beside_no_mask,
+    bound=at_most(1e-10),
+    control=broken("one key visible", "留一个可见的键", visible=1),
+    settles={"large-negative-equals-neg-inf": "conditional"},
+)
+
+
+# %%
 def refusals(seed, visible=0):
     """1 for each path that refuses a query with `visible` keys, 0 for each that answers."""
-    q, k, v = (gaussian((1, HEADS, 5, 11), seed + i) for i in range(3))
-    keep = torch.ones(1, 1, 5, 5, dtype=torch.bool)
-    keep[..., 3, visible:] = False
-    for attend in (fused_attention, scaled_dot_product_attention):
-        yield refused(partial(attend, q, k, v, keep))
+    q = gaussian((1, HEADS, 3, 13), seed)
+    k, v = gaussian((2, 1, HEADS, 5, 13), seed)
+    keep = torch.ones(1, 1, 3, 5, dtype=torch.bool)
+    keep[..., 1, visible:] = False
+    paths = fused_attention, scaled_dot_product_attention
+    return [refused(partial(attend, q, k, v, keep)) for attend in paths]
 
 
 prove(
@@ -363,16 +418,41 @@ prove(
     en="A query that may see no key is an error in this lab, on both paths, not NaN or zeros.",
     zh="本实验库中，看不到任何键的查询会直接报错，两条路径都是，而不是返回 NaN 或零。",
     of=("1 = refused, 0 = answered", "1 = 报错，0 = 照常返回"),
-    measure=lambda seed, visible=0: list(refusals(seed, visible)),
+    measure=refusals,
     bound=exactly(1.0),
     control=broken("one key visible", "留一个可见的键", visible=1),
+)
+
+# %% [markdown]
+# A weight of 0 silences every finite number. It does not silence NaN: 0 · NaN is NaN.
+
+
+# %%
+@torch.no_grad()
+def poisoned(seed, content=torch.nan):
+    """Share of NaN among the real tokens' outputs when padded positions hold `content`."""
+    attention, x, lengths = attention_and_batch(seed)
+    real = real_tokens(lengths, PADDED)
+    x = x.masked_fill(~real[..., None], content)
+    return [y[real].isnan().double().mean() for y in both_paths(attention, x, over_keys(real))]
+
+
+prove(
+    "weight-zero-does-not-silence-nan",
+    en="NaN in the padded positions makes every real output NaN, with the mask in place.",
+    zh="填充位置里若有 NaN，即使加了掩码，真实 token 的输出也全是 NaN。",
+    of=("share of NaN among the real outputs", "真实 token 的输出中 NaN 的比例"),
+    measure=poisoned,
+    bound=exactly(1.0),
+    control=broken("10⁹ instead of NaN", "把 NaN 换成 10⁹", content=1e9),
 )
 
 # %% [markdown]
 # ## 4. Whole models: where the mask is needed
 #
 # Two or three layers, both paths. `without_mask` takes the mask away from one attention of one
-# layer and leaves the rest alone. A leak of any size misses the bound of 1e-10.
+# layer and leaves the rest alone; the control does so layer by layer, and every single one must
+# leak.
 
 # %%
 VOCAB = 17
@@ -389,7 +469,7 @@ def sentences(seed):
 
 def build(model, path="fused", layers=3, **changes):
     """A fresh float64 model: its vocabulary (and classes), then d_model, heads, d_ff, layers."""
-    sizes = (VOCAB, 13) if model is EncoderOnly else (VOCAB,)
+    sizes = (VOCAB, 19) if model is EncoderOnly else (VOCAB,)
     attention = partial(MultiHeadAttention, softmax=PATHS[path])
     model = model(*sizes, D_MODEL, HEADS, 37, layers, attention=attention, **changes)
     return model.double().eval()
@@ -420,16 +500,16 @@ def self_attention_leaks(seed, broken_layers=False):
     """An encoder, and a decoder that looks both ways: padded against each sentence by itself."""
     ids = sentences(seed)
     keep = real_tokens_from_ids(ids, 0)
-    source = torch.randint(1, VOCAB, (1, 5))
+    source, found = torch.randint(1, VOCAB, (1, 5)), []
     for path in PATHS:
         encoder = build(EncoderOnly, path)
         decoder = build(Transformer, path, look=full_mask)
-        yield from leaks(
+        found += leaks(
             [block.attention for block in encoder.encoder.blocks],
             broken_layers,
             lambda m=encoder: worst(m(ids, keep), lambda b, n: m(ids[b : b + 1, :n])),
         )
-        yield from leaks(
+        found += leaks(
             [block.self_attention for block in decoder.decoder.blocks],
             broken_layers,
             lambda m=decoder: worst(
@@ -437,22 +517,26 @@ def self_attention_leaks(seed, broken_layers=False):
                 lambda b, n: m(source, ids[b : b + 1, :n]),
             ),
         )
+    return found
 
 
 prove(
     "every-layer-needs-the-mask",
-    en="In a stack that looks both ways, one layer without the mask lets the padding through.",
-    zh="在双向可见的多层模型里，只要有一层漏了掩码，真实 token 的输出就会变。",
+    en="In a stack that looks both ways, padding is without effect only if every layer masks it.",
+    zh="在双向可见的多层模型里，每一层都加掩码，填充才毫无影响；漏掉一层就不行。",
     of=(
         "largest |difference| of the logits from each sentence alone",
         "与单句单独计算的 logit 最大绝对差",
     ),
-    measure=lambda seed, broken_layers=False: list(self_attention_leaks(seed, broken_layers)),
+    measure=self_attention_leaks,
     bound=at_most(1e-10),
     control=broken(
         "one of three layers without the mask", "三层中有一层不加掩码", broken_layers=True
     ),
-    settles={"pad-mask-makes-encoder-ignore-padding": "conditional"},
+    settles={
+        "pad-mask-makes-encoder-ignore-padding": "holds",
+        "pad-mask-locations": "conditional",
+    },
 )
 
 
@@ -472,13 +556,12 @@ def cross_attention_leaks(seed, broken_layers=False):
             for b, (n, m) in pairs
         )
 
+    found = []
     for path in PATHS:
         model = build(Transformer, path, layers=2)
-        yield from leaks(
-            [block.cross_attention for block in model.decoder.blocks],
-            broken_layers,
-            partial(difference, model),
-        )
+        cross = [block.cross_attention for block in model.decoder.blocks]
+        found += leaks(cross, broken_layers, partial(difference, model))
+    return found
 
 
 prove(
@@ -489,7 +572,7 @@ prove(
         "largest |difference| of the logits from each pair alone",
         "与每对句子单独计算的 logit 最大绝对差",
     ),
-    measure=lambda seed, broken_layers=False: list(cross_attention_leaks(seed, broken_layers)),
+    measure=cross_attention_leaks,
     bound=at_most(1e-10),
     control=broken(
         "cross-attention of one layer without it", "有一层的交叉注意力不加掩码", broken_layers=True
@@ -500,30 +583,30 @@ prove(
 
 # %%
 @torch.no_grad()
-def right_padding(seed, masked=False, **look):
-    """Causal models padded on the right, without a padding mask, against each one alone."""
+def right_padding(seed, look=None, masked=False):
+    """Models padded on the right, causal unless `look` is given, against each sentence alone."""
     ids = sentences(seed)
     keep = real_tokens_from_ids(ids, 0) if masked else None
-    source = torch.randint(1, VOCAB, (1, 5))
+    source, found = torch.randint(1, VOCAB, (1, 5)), []
+    changes = {"look": look} if look else {}
     for path in PATHS:
-        decoder = build(DecoderOnly, path, **look)
-        yield worst(decoder(ids, keep), lambda b, n, m=decoder: m(ids[b : b + 1, :n]))
-        model = build(Transformer, path, layers=2, **look)
-        yield worst(
-            model(source.expand(3, -1), ids, None, keep),
-            lambda b, n, m=model: m(source, ids[b : b + 1, :n]),
-        )
+        decoder = build(DecoderOnly, path, **changes)
+        found.append(worst(decoder(ids, keep), lambda b, n, m=decoder: m(ids[b : b + 1, :n])))
+        model = build(Transformer, path, layers=2, **changes)
+        whole = model(source.expand(3, -1), ids, None, keep)
+        found.append(worst(whole, lambda b, n, m=model: m(source, ids[b : b + 1, :n])))
+    return found
 
 
 prove(
     "causal-mask-already-hides-right-padding",
     en="Padding on the right needs no padding mask in causal self-attention: it is the future.",
-    zh="填充在右边时，因果自注意力不需要填充掩码：填充本来就是「未来」。",
+    zh="填充在右边时，因果自注意力不需要填充掩码：填充本来就是“未来”。",
     of=(
         "largest |difference| of the logits from each sentence alone",
         "与单句单独计算的 logit 最大绝对差",
     ),
-    measure=lambda seed, look=None: list(right_padding(seed, **({"look": look} if look else {}))),
+    measure=right_padding,
     bound=at_most(1e-10),
     control=broken("look both ways", "双向可见", look=full_mask),
     settles={"pad-mask-locations": "conditional"},
@@ -550,59 +633,80 @@ def from_first_real(x):
 
 
 @torch.no_grad()
-def left_padding(seed, look=hide_left):
+def left_padding(seed, look=hide_left, positions=from_first_real):
     """A causal model with padding on the left, against the same weights without padding."""
-    ids = torch.randint(1, VOCAB, (3, 7))
+    ids, found = torch.randint(1, VOCAB, (3, 7)), []
     for path in PATHS:
-        padded = build(DecoderOnly, path, look=look, positions=from_first_real)
+        padded = build(DecoderOnly, path, look=look, positions=positions)
         alone = build(DecoderOnly, path)
         alone.load_state_dict(padded.state_dict())
-        yield (padded(F.pad(ids, (LEFT, 0)))[:, LEFT:] - alone(ids)).abs().max().item()
+        found.append((padded(F.pad(ids, (LEFT, 0)))[:, LEFT:] - alone(ids)).abs().max())
+    return found
 
 
 prove(
     "left-padding-needs-a-mask",
     en="Padding on the left needs a padding mask even in a causal model: it is the past.",
-    zh="填充在左边时，因果模型也需要填充掩码：填充成了「过去」。",
+    zh="填充在左边时，因果模型也需要填充掩码：填充成了“过去”。",
     of=("largest |difference| of the logits from no padding", "与不填充时的 logit 最大绝对差"),
-    measure=lambda seed, look=hide_left: list(left_padding(seed, look)),
+    measure=left_padding,
     bound=at_most(1e-10),
     control=broken("the causal mask alone", "只有因果掩码", look=causal_mask),
     settles={"pad-mask-locations": "conditional"},
+)
+
+# %%
+prove(
+    "left-padding-shifts-positions",
+    en="With padding on the left, absolute positions must count from the first real token.",
+    zh="填充在左边时，绝对位置必须从第一个真实 token 数起。",
+    of=("largest |difference| of the logits from no padding", "与不填充时的 logit 最大绝对差"),
+    measure=left_padding,
+    bound=at_most(1e-10),
+    control=broken(
+        "counted from the first padded position",
+        "从第一个填充位置数起",
+        positions=add_sinusoidal_positions,
+    ),
 )
 
 
 # %% [markdown]
 # ## 5. What the mask does not do
 #
-# It hides columns (keys), not rows (queries). Restricting the padded rows as well changes nothing
-# that anybody reads; restricting them instead hides nothing.
+# It hides columns (keys), not rows (queries). Whatever the padded rows may look at (themselves, all
+# the padding, everything), nothing that anybody reads changes, as long as no real row sees them.
 
 
 # %%
 @torch.no_grad()
-def hidden_rows(seed, hide_keys=True):
-    """Three layers whose padded rows see only themselves, against the sentence by itself."""
+def hidden_rows(seed, hide_columns=True):
+    """Three layers, for each thing padded rows may look at, against the sentence by itself."""
     real = torch.arange(PADDED) < LENGTHS[0]
-    keys = real if hide_keys else torch.ones(PADDED, dtype=torch.bool)
-    look = torch.where(real[:, None], keys, torch.eye(PADDED, dtype=torch.bool))
-    x = gaussian((2, PADDED, D_MODEL), seed)
+    columns = real if hide_columns else torch.ones_like(real)
+    x, found = gaussian((3, PADDED, D_MODEL), seed), []
     for softmax in PATHS.values():
-        attention = partial(MultiHeadAttention, softmax=softmax)
-        padded = Encoder(D_MODEL, HEADS, 37, 3, look=lambda *_: look, attention=attention).double()
-        alone = Encoder(D_MODEL, HEADS, 37, 3, attention=attention).double()
-        alone.load_state_dict(padded.state_dict())
-        yield (padded(x)[:, : LENGTHS[0]] - alone(x[:, : LENGTHS[0]])).abs().max().item()
+        encoder = partial(
+            Encoder, D_MODEL, HEADS, 37, 3, attention=partial(MultiHeadAttention, softmax=softmax)
+        )
+        alone = encoder().double()
+        for rows in (torch.eye(PADDED, dtype=torch.bool), ~real, torch.ones_like(real)):
+            look = torch.where(real[:, None], columns, rows)
+            padded = encoder(look=lambda *_, look=look: look).double()
+            padded.load_state_dict(alone.state_dict())
+            difference = padded(x)[:, : LENGTHS[0]] - alone(x[:, : LENGTHS[0]])
+            found.append(difference.abs().max())
+    return found
 
 
 prove(
     "hide-columns-not-rows",
     en="What padded rows may look at does not matter; what matters is hiding the padded columns.",
-    zh="填充所在的行能看哪里无关紧要，要紧的是把填充所在的列藏起来。",
+    zh="填充所在的行能看哪里无关紧要，要紧的是屏蔽填充所在的列。",
     of=("largest |difference| at the real tokens", "真实 token 处的最大绝对差"),
-    measure=lambda seed, hide_keys=True: list(hidden_rows(seed, hide_keys)),
+    measure=hidden_rows,
     bound=at_most(1e-10),
-    control=broken("rows hidden instead of columns", "藏行而不藏列", hide_keys=False),
+    control=broken("columns not hidden", "不屏蔽列", hide_columns=False),
 )
 
 
@@ -615,70 +719,69 @@ def all_positions(x, keep=None):
 @torch.no_grad()
 def pooled(seed, pool=mean_over_tokens):
     """Sentence classes from a masked encoder and `pool`, against each sentence by itself."""
-    ids = sentences(seed)
+    ids, found = sentences(seed), []
     for path in PATHS:
         model = build(EncoderOnly, path, pool=pool)
         batch = model(ids, real_tokens_from_ids(ids, 0))
-        yield from [
+        found += [
             (batch[b] - model(ids[b : b + 1, :n])[0]).abs().max().item()
             for b, n in enumerate(LENGTHS)
         ]
+    return found
 
 
 prove(
     "pooling-must-leave-padding-out",
-    en="A perfectly masked encoder still leaks its padding if the pooling averages every position.",
-    zh="编码器的掩码再正确，池化时若对所有位置取平均，填充照样会漏进结果。",
+    en="Pooling must leave padding out too: only a mean over the real tokens is free of it.",
+    zh="池化也要排除填充：编码器的掩码再正确，也只能对真实 token 的输出取平均。",
     of=(
         "largest |difference| of the logits from the sentence alone",
         "与单句单独计算的 logit 最大绝对差",
     ),
-    measure=lambda seed, pool=mean_over_tokens: list(pooled(seed, pool)),
+    measure=pooled,
     bound=at_most(1e-10),
     control=broken("a mean over all positions", "对所有位置取平均", pool=all_positions),
-    settles={"pad-mask-makes-encoder-ignore-padding": "conditional"},
 )
 
 # %% [markdown]
 # The loss, against a floor that needs no network. Tokens are uniform over V symbols: nobody can
 # predict one with less than ln V nats. Take a guesser that knows nothing except where the padding
-# is. Its true loss is ln V; counting the padding scales that by the share of real tokens, 13 / 33.
+# is. Its true loss is ln V; counting the padding scales that by the share of real tokens, 13 / 33,
+# and puts it 20 / 33 below the floor.
 
 
 # %%
 def guesser_loss(seed, count_padding=False):
-    """How far the guesser's loss lies from the floor ln V, as a share of the floor."""
+    """How far the guesser's loss lies below the floor ln V, as a share of the floor."""
     targets = sentences(seed)
     keep = real_tokens(torch.tensor(LENGTHS), PADDED)
     logits = torch.zeros(*targets.shape, VOCAB, dtype=torch.float64)
     logits[..., 0] = -torch.inf  # at real positions every symbol is as likely as the others
     logits[targets == 0] = torch.where(torch.arange(VOCAB) == 0, 0.0, -torch.inf).double()
     loss = cross_entropy(logits, targets, None if count_padding else keep)
-    return (loss / tasks.entropy_floor(VOCAB - 1) - 1).abs()
+    return 1 - loss / tasks.entropy_floor(VOCAB - 1)
 
 
 prove(
     "loss-must-leave-padding-out",
-    en="A loss that counts padding falls below the entropy floor, where no honest loss can be.",
-    zh="把填充算进去的损失会低于熵下界，而诚实的损失不可能低于它。",
-    of=(
-        "|loss / ln V − 1| of a guesser that knows only the padding",
-        "只知道填充位置的猜测者的 |损失 / ln V − 1|",
-    ),
+    en="Knowing only where the padding is, the loss is ln V; with padding counted, far below it.",
+    zh="只知道填充在哪里，损失就等于 ln V；若把填充也算进去，就会远低于它。",
+    of=("1 − loss / ln V", "1 − 损失 / ln V"),
     measure=guesser_loss,
-    bound=at_most(1e-12),
+    bound=within(-1e-12, 1e-12),
     control=broken("padding counted", "把填充也算进去", count_padding=True),
-    settles={"pad-mask-locations": "conditional"},
 )
 
 # %% [markdown]
 # ## 6. What it costs
 #
 # Multiply-adds, counted as the matrices are multiplied (on the weights path, where every product is
-# visible). A batch of four sentences of 8 tokens, padded to 32.
-
+# visible). A batch of five sentences of 7 tokens, padded to 28: three quarters are padding.
 
 # %%
+SENTENCES, REAL, LONG = 5, 7, 28
+
+
 def flops(ids, keep=None, **changes):
     """Floating-point operations of one forward pass of an encoder of two layers."""
     model = build(EncoderOnly, "weights", layers=2, **changes)
@@ -687,21 +790,21 @@ def flops(ids, keep=None, **changes):
     return counter.get_total_flops()
 
 
-def masked_cost(seed, length=32):
-    """FLOPs of 8 real tokens a sentence, padded and masked to `length`, over 32 real ones."""
-    full = torch.randint(1, VOCAB, (4, 32))
-    keep = padded_keep = torch.arange(length).expand(4, -1) < 8
-    return flops(full[:, :length] * keep, padded_keep) / flops(full)
+def masked_cost(seed, length=LONG):
+    """FLOPs of REAL tokens a sentence, padded and masked to `length`, over those of LONG real."""
+    full = torch.randint(1, VOCAB, (SENTENCES, LONG))
+    keep = torch.arange(length).expand(SENTENCES, -1) < REAL
+    return flops(full[:, :length] * keep, keep) / flops(full)
 
 
 prove(
     "masking-saves-no-compute",
     en="With three quarters of a batch masked, every multiplication is still done, then hidden.",
-    zh="批次里四分之三都是填充、都被屏蔽，也没省下一次乘法：全都算了，再藏起来。",
+    zh="批次里四分之三都是填充、都被屏蔽，也没省下一次乘法：全都算了，再盖掉。",
     of=("FLOPs, masked / all tokens real", "FLOPs：加掩码 / 全是真实 token"),
     measure=masked_cost,
     bound=exactly(1.0),
-    control=broken("padding cut off", "把填充裁掉", length=8),
+    control=broken("padding cut off", "把填充裁掉", length=REAL),
     settles={"pad-positions-not-computed": "refuted"},
 )
 
@@ -726,7 +829,7 @@ def restarting(lengths):
 def packed(seed, look=None):
     """Three sentences in one row without padding, against each by itself."""
     ids = sentences(seed)
-    row = torch.cat([ids[b, :n] for b, n in enumerate(LENGTHS)])[None]
+    row, found = torch.cat([ids[b, :n] for b, n in enumerate(LENGTHS)])[None], []
     for path in PATHS:
         model = build(
             EncoderOnly, path, look=look or same_sentence(LENGTHS), positions=restarting(LENGTHS)
@@ -734,7 +837,8 @@ def packed(seed, look=None):
         alone = build(EncoderOnly, path)
         alone.load_state_dict(model.state_dict())
         for b, piece in enumerate(model(row)[0].split(LENGTHS)):
-            yield (piece - alone(ids[b : b + 1, : LENGTHS[b]])[0]).abs().max().item()
+            found.append((piece - alone(ids[b : b + 1, : LENGTHS[b]])[0]).abs().max())
+    return found
 
 
 prove(
@@ -745,7 +849,7 @@ prove(
         "largest |difference| of the logits from each sentence alone",
         "与单句单独计算的 logit 最大绝对差",
     ),
-    measure=lambda seed, look=None: list(packed(seed, look)),
+    measure=packed,
     bound=at_most(1e-10),
     control=broken("everybody may look everywhere", "不分句，处处可见", look=full_mask),
     settles={"pad-or-truncate-needed": "conditional"},
@@ -777,9 +881,9 @@ def first_token(x, keep=None):
 def first_token_ceiling(lists=100_000):
     """Accuracy of the best guess from the first token alone, by counting."""
     drawn = most_frequent(torch.Generator().manual_seed(0), batch=lists)
-    ids = tasks.vocab_size(SYMBOLS)
-    counts = torch.bincount(drawn.ids[:, 0] * ids + drawn.label, minlength=ids * ids)
-    return counts.view(ids, ids).amax(1).sum().item() / lists
+    n_ids = tasks.vocab_size(SYMBOLS)
+    counts = torch.bincount(drawn.ids[:, 0] * n_ids + drawn.label, minlength=n_ids**2)
+    return counts.view(n_ids, n_ids).amax(1).sum().item() / lists
 
 
 CEILING = first_token_ceiling()
@@ -789,8 +893,8 @@ CEILING = first_token_ceiling()
 def accuracies(seed, masked):
     """Train with or without the mask; held-out accuracy for each amount of extra padding."""
     torch.manual_seed(seed)
-    ids = tasks.vocab_size(SYMBOLS)
-    model = EncoderOnly(ids, ids, 32, 1, 64, 1, pool=first_token)
+    n_ids = tasks.vocab_size(SYMBOLS)
+    model = EncoderOnly(n_ids, n_ids, 32, 1, 64, 1, pool=first_token)
 
     def logits(model, ids):
         return model(ids, real_tokens_from_ids(ids, tasks.PAD) if masked else None)
@@ -844,7 +948,7 @@ prove(
 # ## 8. Figures
 
 # %%
-TOKENS = ("the", "cat", "sat", "down", "·", "·", "·")
+TOKENS = ("the", "cat", "sat", "down", "pad", "pad", "pad")
 
 
 @torch.no_grad()
@@ -857,7 +961,7 @@ def draw_weights(left, right):
         _, weights = attention.attend_with_weights(2 * x, keep=mask)
         matrix(ax, weights[0, 0], rows=TOKENS, columns=TOKENS, high=0.6)
         ax.set_title(title)
-        ax.set_xlabel("key (token; · is padding)")
+        ax.set_xlabel("key (token)")
         ax.set_ylabel("query (token)")
 
 
@@ -866,7 +970,7 @@ figure("weights-with-and-without-mask", draw_weights, panels=2, size=(8.6, 3.8))
 
 # %%
 PLACES = {
-    "encoder self-attention": (self_attention_leaks, lambda s: self_attention_leaks(s, True)),
+    "two-way self-attention": (self_attention_leaks, lambda s: self_attention_leaks(s, True)),
     "cross-attention": (cross_attention_leaks, lambda s: cross_attention_leaks(s, True)),
     "causal decoder, padded right": (lambda s: right_padding(s, masked=True), right_padding),
     "causal decoder, padded left": (left_padding, lambda s: left_padding(s, causal_mask)),
@@ -902,7 +1006,7 @@ def draw_collapse(ax):
     ax.axhline(CEILING, color="C2", linestyle="--", label="best guess from the first token")
     ax.set_xscale("log", base=2)
     ax.set_xticks(x, [str(extra) for extra in EXTRA])
-    ax.set_xlabel("extra padding (tokens)")
+    ax.set_xlabel("extra padding (tokens, log scale)")
     ax.set_ylabel("held-out accuracy")
     ax.set_ylim(0, 1.05)
     ax.legend(loc="lower left")
@@ -913,21 +1017,18 @@ figure("accuracy-against-padding", draw_collapse, tolerance=0.25)
 
 # %%
 def draw_cost(ax):
-    real, sentences_ = 8, 8
-    lengths = [8, 12, 16, 24, 32, 48, 64]
-    share = [1 - real / length for length in lengths]
-    ids = torch.ones(sentences_, lengths[-1], dtype=int)
-    base = flops(ids[:, :real])
+    lengths = [7, 10, 14, 20, 28, 42, 56]
+    share = [1 - REAL / length for length in lengths]
+    ids = torch.ones(SENTENCES, lengths[-1], dtype=int)
+    base = flops(ids[:, :REAL])
     padded = [
-        flops(ids[:, :n], torch.arange(n).expand(sentences_, -1) < real) / base for n in lengths
+        flops(ids[:, :n], torch.arange(n).expand(SENTENCES, -1) < REAL) / base for n in lengths
     ]
     ax.plot(share, padded, marker="o", label="padded and masked")
-    row = flops(
-        ids[:1, : real * sentences_],
-        look=same_sentence([real] * sentences_),
-        positions=restarting([real] * sentences_),
-    )
-    ax.plot(share, [row / base] * len(share), marker="s", label="packed, dense scores")
+    ends = [REAL] * SENTENCES
+    row = torch.ones(1, REAL * SENTENCES, dtype=int)
+    dense = flops(row, look=same_sentence(ends), positions=restarting(ends)) / base
+    ax.plot(share, [dense] * len(share), marker="s", label="packed, dense scores")
     ax.plot(share, [1.0] * len(share), "--", label="padding cut off")
     ax.set_xlabel("share of the batch that is padding")
     ax.set_ylabel("FLOPs / FLOPs of the real tokens")

@@ -2,7 +2,7 @@
 
 A claim is believed because it can fail. For every single edit in `tests/mutants.yaml` this runs
 the notebook that should notice against a copy of the lab with that edit, and requires that one of
-its claims fails. The table goes to `build/falsify.json`.
+its claims fails. A whole run writes `build/falsify.json` and the table in CONTRIBUTING.md.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import yaml
 from qa_lab.claims.notebooks import ROOT, sources
 
 MUTANTS = ROOT / "tests" / "mutants.yaml"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 REPORT = ROOT / "build" / "falsify.json"
 
 
@@ -89,15 +90,32 @@ def main() -> int:
         claim = caught_by(mutant)
         seconds = round(time.monotonic() - started)
         rows.append(asdict(mutant) | {"caught_by": claim, "seconds": seconds})
-        print(f"{mutant.breaks:60} {claim or 'SURVIVED':50} {seconds} s", flush=True)
+        print(f"{mutant.breaks:60} {claim or 'SURVIVED':55} {seconds} s", flush=True)
     survived = [row["breaks"] for row in rows if row["caught_by"] is None]
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(
-        json.dumps({"caught": len(rows) - len(survived), "survived": survived, "mutants": rows}),
-        encoding="utf-8",
-    )
     print(f"{len(rows) - len(survived)} caught, {len(survived)} survived")
+    if slug is None:
+        report(rows, survived)
     return 1 if survived or not rows else 0
+
+
+def report(rows: list[dict], survived: list[str]) -> None:
+    """Write the result of a whole run: as JSON, and as the table in CONTRIBUTING.md."""
+    result = {"caught": len(rows) - len(survived), "survived": survived, "mutants": rows}
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps(result, ensure_ascii=False, indent=1), encoding="utf-8")
+    lines = [
+        "| broken in `qa_lab/transformer` | file | the first claim that fails |",
+        "|---|---|---|",
+    ]
+    lines += (
+        f"| {row['breaks']} | `{row['file']}` | {row['caught_by'] or '**none**'} |" for row in rows
+    )
+    before, after = "<!-- falsify -->\n", "<!-- /falsify -->"
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    head, tail = text.split(before)[0], text.split(after)[1]
+    CONTRIBUTING.write_text(
+        head + before + "\n".join(lines) + "\n" + after + tail, encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

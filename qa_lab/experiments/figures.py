@@ -176,7 +176,7 @@ def _drawn(ax: Axes) -> dict[str, list[float]]:
             keep(f"level {line.get_label()}", x=line.get_xdata()[:1])
     for patch in ax.patches:
         corners = patch.get_transform().transform_path(patch.get_path()).vertices
-        keep_points("patch", ax.transData.inverted().transform(corners[:4]))
+        keep_points("patch", ax.transData.inverted().transform(corners))
     for collection in ax.collections:
         if isinstance(collection, QuadMesh):
             keep("mesh", value=collection.get_array())

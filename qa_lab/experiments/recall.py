@@ -1,8 +1,8 @@
-"""Associative recall with one attention head: the smallest task that needs sharp attention.
+"""Associative recall with one attention head: the smallest task that needs attention.
 
 A list of (key, value) pairs and one query key; the answer is the value that was paired with it. One
-head does it if, and only if, it can put nearly all its weight on one item, so it is the place to
-watch what the size of the scores does to learning.
+head does it if, and only if, the matching key gets more weight than the others, so it is the place
+to watch what the size of the scores does to learning.
 """
 
 from collections.abc import Callable
@@ -68,7 +68,8 @@ class Recall:
 
     accuracy: float  # share of held-out queries answered, dimensionless
     losses: tuple[float, ...]  # cross-entropy in nats, one a step
-    score_std: tuple[float, float]  # of held-out scores before and after training, dimensionless
+    score_std: tuple[float, float]  # of held-out scores, before and after training, dimensionless
+    alignment: tuple[float, float]  # mean cosine of a query and its key, before and after training
 
 
 def train_recall(
@@ -85,19 +86,21 @@ def train_recall(
     Args:
         seed: Decides the initial weights and the data.
         d_k: Features of a query and of a key.
-        make_scores: From d_k to a score function; called after seeding.
+        make_scores: From d_k to a score function; called after the head's own weights are drawn, so
+            that heads with different score functions start alike.
         query_gain: Factor on W_Q at the start.
         steps: Optimiser steps.
         lr: Learning rate of Adam.
 
     Returns:
-        Held-out accuracy, the losses, and the scores' standard deviation before and after.
+        Held-out accuracy, the losses, and scores and alignment before and after.
     """
     torch.manual_seed(seed)
-    head = RecallHead(d_k, make_scores(d_k), query_gain)
+    head = RecallHead(d_k, query_gain=query_gain)
+    head.scores = make_scores(d_k)
     lists = partial(associative_recall, n_keys=SYMBOLS, n_values=SYMBOLS, n_pairs=PAIRS)
     held_out = lists(Generator().manual_seed(seed + 1_000_000), batch=2000)
-    before = _score_std(head, held_out)
+    before = _scores(head, held_out)
     losses = fit(
         head,
         lambda head, batch: F.cross_entropy(head(batch.ids), batch.label),
@@ -108,12 +111,16 @@ def train_recall(
     )
     with torch.no_grad():
         right = head(held_out.ids).argmax(-1) == held_out.label
-    return Recall(right.float().mean().item(), tuple(losses), (before, _score_std(head, held_out)))
+    std, alignment = zip(before, _scores(head, held_out), strict=True)
+    return Recall(right.float().mean().item(), tuple(losses), std, alignment)
 
 
 @torch.no_grad()
-def _score_std(head: RecallHead, lists: Labelled) -> float:
-    return head.look_up(lists.ids).std().item()
+def _scores(head: RecallHead, lists: Labelled) -> tuple[float, float]:
+    """The scores' standard deviation, and the mean cosine of a query and its matching key."""
+    asked = lists.ids[:, -1]  # the queried key: one token, embedded as query and as key
+    cosine = F.cosine_similarity(head.W_Q(head.query(asked)), head.W_K(head.key(asked)), dim=-1)
+    return head.look_up(lists.ids).std().item(), cosine.mean().item()
 
 
 def twin_losses(seed: int, d_k: int, *, fold_step: bool = True, steps: int = 50) -> float:

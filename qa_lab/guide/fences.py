@@ -4,6 +4,7 @@ Fences stand on pages of known depth, which is all they need to link within the 
 page lies two folders below the top, ledger and audit lie one, the home page lies at the top.
 """
 
+import re
 from collections.abc import Callable
 from functools import cached_property
 from html import escape
@@ -29,6 +30,9 @@ from qa_lab.guide.words import Words
 TEMPLATES = Path(__file__).parent / "templates"
 LANGUAGE_TAGS = {"en": "en", "zh": "zh-Hans"}
 HOME, TOP, QUESTION = "", "../", "../../"
+
+
+WIDE = 520  # points; beyond this a phone cannot shrink a figure and leave it legible
 
 
 class Fences:
@@ -148,6 +152,7 @@ class Fences:
         label = f'<svg role="img" aria-label="{escape(given["alt"].strip())}" data-search-exclude '
         return {
             "id": figure.id,
+            "wide": _width(figure.svg) > WIDE,
             "svg": Markup(figure.svg.replace("<svg ", label, 1)),
             "caption": self._markdown(given["caption"], root),
         }
@@ -187,3 +192,8 @@ def _highlighted(code: str) -> Markup:
     return Markup(
         highlight(code, PythonLexer(), HtmlFormatter(cssclass="highlight", wrapcode=True))
     )
+
+
+def _width(svg: str) -> float:
+    """A figure's own width, in points."""
+    return float(re.search(r'viewBox="[\d.]+ [\d.]+ ([\d.]+)', svg)[1])

@@ -58,6 +58,7 @@ _TABLE = {
     "ledger_table": ("All claims", "全部论断"),
     "audit_table": ("Statements and their verdicts", "说法与结论"),
     "table": ("Table", "表格"),
+    "figure": ("Figure", "图"),
     # contents and home
     "unwritten": ("not yet written", "尚未撰写"),
     "claims_count": ("{} proved claims", "{} 条已证明的论断"),

@@ -55,6 +55,11 @@ def test_bars_matrices_and_panels_are_stored_too():
     assert stored["1/mesh 0 value"] == [0.1, 0.9]
 
 
+def test_every_step_of_a_histogram_is_stored():
+    stored = drawn(lambda ax: ax.stairs([0.1, 0.7, 0.2], [0, 1, 2, 3], fill=True)).drawn
+    assert {0.1, 0.7, 0.2} <= set(stored["0/patch 0 y"])
+
+
 def test_the_same_drawing_gives_the_same_bytes_in_themed_colours():
     def draw(ax):
         return ax.plot([1, 2], [3, 4], label="a")
