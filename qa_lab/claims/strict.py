@@ -5,6 +5,8 @@ outputs' metadata, and refuses the options that would blunt the comparison.
 """
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from qa_lab.claims.gates import problems
 
 # Compared through the numbers they were drawn from: the same picture differs between CPUs.
 COMPARED_BY_NUMBERS = ("image/svg+xml", "text/html")
+WHAT_FAILED = "qa_lab.what_failed"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,12 +42,39 @@ def pytest_runtest_call(item: pytest.Item):
         return (yield)
     if item.cell_num == 0 and (found := problems(item.path)):
         pytest.fail("\n".join(found), pytrace=False)
-    result = yield
+    try:
+        result = yield
+    except Exception as problem:
+        if sentence := _last_line(problem):
+            item.user_properties.append((WHAT_FAILED, sentence))
+        raise
     # With other seeds the numbers are others: the bounds, checked by `prove`, must still hold.
     if FIRST_SEED_VARIABLE not in os.environ:
         if found := drift(item.cell.outputs, item.test_outputs):
             pytest.fail("\n".join(found), pytrace=False)
     return result
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say at the very end, a sentence each, which claims do not hold; the rest is traceback."""
+    failed = terminalreporter.stats.get("failed", [])
+    sentences = [
+        f"{Path(report.nodeid.split('::')[0]).stem}: {sentence}"
+        for report in failed
+        for name, sentence in report.user_properties
+        if name == WHAT_FAILED
+    ]
+    if sentences:
+        terminalreporter.section("what does not hold", red=True)
+        for sentence in sentences:
+            terminalreporter.write_line(sentence)
+
+
+def _last_line(problem: Exception) -> str | None:
+    """What a cell raised, without the traceback and its colours: `ClaimFailed: …`."""
+    traceback = re.sub(r"\x1b\[[\d;]*m", "", getattr(problem, "inner_traceback", None) or "")
+    raised = re.findall(r"^\w+(?:\.\w+)*: .*$", traceback, flags=re.MULTILINE)
+    return raised[-1] if raised else None
 
 
 def _is_cell(item: pytest.Item) -> bool:
