@@ -25,7 +25,9 @@ help: ## say what can be asked for
 	@echo "QA Lab: every answer is proved by running it."
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-site: build ## build the guide in both languages and serve it on localhost (PORT=8000)
+site: $(READY) ## build the guide in both languages and serve it on localhost (PORT=8000)
+	@$(BIN)/python -m qa_lab.guide.serve --port $(PORT) --check
+	@$(MAKE) --no-print-directory build
 	@$(BIN)/python -m qa_lab.guide.serve --port $(PORT)
 
 # Whatever fails, the rest still runs: a broken mechanism shows in its unit test and in its claims.

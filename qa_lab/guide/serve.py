@@ -17,33 +17,37 @@ class Quiet(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-def serve(folder: Path, port: int) -> int:
-    """Serve `folder` on localhost until interrupted.
+def listen(folder: Path, port: int) -> ThreadingHTTPServer:
+    """A server of `folder` on localhost.
 
-    Returns:
-        Exit code: 0 after Ctrl-C, 1 if the port cannot be had.
+    Raises:
+        SystemExit: The port cannot be had; the message says which to try.
     """
-    handler = partial(Quiet, directory=str(folder))
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(Quiet, directory=str(folder)))
     except OSError as problem:
         if problem.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
         why = "in use" if problem.errno == errno.EADDRINUSE else "not allowed"
-        print(f"Port {port} is {why}. Choose another: make site PORT={port + 1}", file=sys.stderr)
-        return 1
-    print(f"The guide is at http://localhost:{port}/ and http://localhost:{port}/zh/")
-    print("Press Ctrl-C to stop.", flush=True)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        print()
-    finally:
-        server.server_close()
-    return 0
+        sys.exit(f"Port {port} is {why}. Choose another: make site PORT={port + 1}")
+
+
+def main() -> None:
+    """Serve until interrupted; with --check, only see whether the port can be had."""
+    parser = argparse.ArgumentParser(prog="qa_lab.guide.serve", description=__doc__)
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--check", action="store_true", help="try the port, serve nothing")
+    arguments = parser.parse_args()
+    with listen(ROOT / "build" / "site", arguments.port) as server:
+        if arguments.check:
+            return
+        here = f"http://localhost:{arguments.port}"
+        print(f"The guide is at {here}/ and {here}/zh/\nPress Ctrl-C to stop.", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="qa_lab.guide.serve")
-    parser.add_argument("--port", type=int, default=8000)
-    sys.exit(serve(ROOT / "build" / "site", parser.parse_args().port))
+    main()
