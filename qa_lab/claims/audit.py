@@ -61,18 +61,15 @@ class Audit:
         """The statements that one page settles."""
         return [statement for statement in self.statements if statement.page == slug]
 
-    def verdicts(self) -> dict[str, int]:
-        """How many statements have each verdict, in the order of `VERDICTS`."""
-        counts = Counter(statement.verdict for statement in self.statements)
-        return {verdict: counts[verdict] for verdict in VERDICTS}
+    def said_in(self, source: str) -> list[Statement]:
+        """The statements that one source makes."""
+        return [s for s in self.statements if source in {said.source for said in s.said}]
 
-    def by_source(self) -> dict[str, int]:
-        """How many of the statements each source makes."""
-        return Counter(
-            source
-            for statement in self.statements
-            for source in {said.source for said in statement.said}
-        )
+    def verdicts(self, source: str | None = None) -> dict[str, int]:
+        """How many statements, of one source or of all, have each verdict; in `VERDICTS`' order."""
+        chosen = self.statements if source is None else self.said_in(source)
+        counts = Counter(statement.verdict for statement in chosen)
+        return {verdict: counts[verdict] for verdict in VERDICTS}
 
 
 def load_audit(manifest: Manifest, path: Path = STATEMENTS) -> Audit:

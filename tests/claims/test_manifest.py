@@ -105,7 +105,8 @@ def test_a_bad_statement_is_named(written, change, reason):
 def test_the_audit_counts(written):
     manifest = load_manifest(written(MANIFEST))
     audit = load_audit(manifest, written([STATEMENT]))
-    assert audit.verdicts()["refuted"] == audit.by_source()["003"] == 1
+    assert audit.verdicts()["refuted"] == audit.verdicts("003")["refuted"] == 1
+    assert len(audit.said_in("003")) == 1
     assert audit.of("why-scale") == [audit.statement("it-is-so")]
     with pytest.raises(BadEntry, match="no statement “nothing”"):
         audit.statement("nothing")
