@@ -9,8 +9,8 @@
 # %% [markdown]
 # # How is padding masked when attention scores are computed?
 #
-# The proofs behind the page *padding-mask*. Each cell is one claim: a measurement, a bound fixed
-# beforehand, and a control, the same measurement with one thing broken, that must miss the bound.
+# The proofs behind the page *padding-mask*. Each cell is one claim: a measurement, a bound, and a
+# control, the same measurement with one thing broken, that must miss the bound.
 #
 # One referee serves nearly all of them and needs no mask: each sentence run by itself, without
 # padding. Three sentences of 7, 4 and 2 tokens are padded to 11; every path and every model must

@@ -10,8 +10,7 @@
 # # Why LayerNorm and not BatchNorm? Where does it sit?
 #
 # The proofs behind the page *layernorm-not-batchnorm*. Each cell is one claim: a measurement, a
-# bound fixed beforehand, and a control, the same measurement with one thing broken, that must miss
-# the bound.
+# bound, and a control, the same measurement with one thing broken, that must miss the bound.
 
 # %%
 import math

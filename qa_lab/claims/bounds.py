@@ -1,4 +1,4 @@
-"""What a measurement must meet. A bound is an interval fixed before anything is measured."""
+"""What a measurement must meet. A bound is a closed interval."""
 
 import math
 from dataclasses import dataclass
