@@ -1,6 +1,7 @@
 """Small measurements that several pages share. Numbers out, no verdicts."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -55,3 +56,30 @@ def softmax_jacobian(weights: Float[Tensor, "*batch key"]) -> Float[Tensor, "*ba
         Symmetric and positive semidefinite; every row sums to 0, and no eigenvalue exceeds 1/2.
     """
     return torch.diag_embed(weights) - weights.unsqueeze(-1) * weights.unsqueeze(-2)
+
+
+def dependence(
+    function: Callable[[Float[Tensor, "1 input d_in"]], Float[Tensor, "1 output d_out"]],
+    x: Float[Tensor, "batch input d_in"],
+) -> Float[Tensor, "output input"]:
+    r"""Measure which positions of the output depend on which positions of the input.
+
+    $$ D_{ij} = \max_{a,b} |\partial y_{ia} / \partial x_{jb}| $$
+
+    A zero is exact: automatic differentiation found no path, or only paths with a factor of 0.
+
+    Args:
+        function: From one sequence of vectors to another, of any length and width.
+        x: Where to take the derivative; a batch of one.
+
+    Returns:
+        Entry (i, j) is the largest derivative, by absolute value, of output position i by input
+        position j; dimensionless.
+
+    Raises:
+        ValueError: x is not a batch of one sequence.
+    """
+    if x.ndim != 3 or len(x) != 1:
+        raise ValueError(f"x must be [1, input, d_in], a batch of one; got {list(x.shape)}.")
+    jacobian = torch.autograd.functional.jacobian(function, x)  # [1, output, d_out, 1, input, d_in]
+    return jacobian[0, :, :, 0].abs().amax(dim=(1, 3))
