@@ -50,8 +50,8 @@ portable: $(READY) ## prove everything with plain instructions, as another proce
 	@ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE DNNL_MAX_CPU_ISA=SSE41 \
 		$(NBVAL) -n $(JOBS) --dist loadscope notebooks
 
-falsify: $(READY) ## break the lab on purpose, edit by edit, and see which claim notices (Q=…)
-	@$(BIN)/python -m qa_lab.claims.falsify $(Q)
+falsify: $(READY) ## break the lab on purpose, edit by edit, and see which claims notice (Q=…)
+	@$(BIN)/python -m qa_lab.claims.falsify --jobs $(JOBS) $(Q)
 
 mutate: $(READY) ## break the lab and the claims line by line, and see which unit test notices
 	@$(BIN)/python -m tests.mutation --jobs $(JOBS)

@@ -1,59 +1,47 @@
-"""Break the lab on purpose and see which claim notices: what `make falsify` calls.
+"""Break the lab on purpose and see which claims notice: what `make falsify` calls.
 
 A claim is believed because it can fail. For every single edit in `tests/mutants.yaml` this runs
 the notebook that should notice against a copy of the lab with that edit, and requires that one of
-its claims fails. A whole run writes `build/falsify.json` and the table in CONTRIBUTING.md.
+its claims fails. A whole run writes `build/falsify.json`, and `docs/falsify.json`, from which the
+site says of each claim what would have to be broken for it to fail.
 """
 
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import yaml
-
+from qa_lab.claims.mutants import Mutant, load_mutants
 from qa_lab.claims.notebooks import ROOT, sources
 
-MUTANTS = ROOT / "tests" / "mutants.yaml"
-CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 REPORT = ROOT / "build" / "falsify.json"
+RECORD = ROOT / "docs" / "falsify.json"
+MINUTES = 10  # after which an edit has made the notebook run for ever
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """One edit to one file of `qa_lab/transformer`, and the notebook that must notice."""
+class Trial:
+    """What became of one mutant: the claims that fail, none if it survived."""
 
-    breaks: str
-    file: str
-    old: str
-    new: str
-    notebook: str
+    mutant: Mutant
+    claims: tuple[str, ...]
+    seconds: int
 
-    def apply(self, lab: Path) -> None:
-        """Edit the copy of the package at `lab`."""
-        path = lab / "transformer" / self.file
-        text = path.read_text(encoding="utf-8")
-        if (found := text.count(self.old)) != 1:
-            raise ValueError(
-                f"“{self.breaks}”: {self.old!r} occurs {found} times in {self.file}, not once."
-            )
-        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
+    def entry(self) -> dict[str, Any]:
+        """The trial as JSON has it."""
+        return self.mutant.entry() | {"claims": list(self.claims), "seconds": self.seconds}
 
 
-def load_mutants(path: Path = MUTANTS) -> list[Mutant]:
-    """Every mutant of the list."""
-    return [Mutant(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
-
-
-def caught_by(mutant: Mutant) -> str | None:
-    """The claim that fails under this edit, or None if the whole notebook still holds.
+def caught_by(mutant: Mutant) -> tuple[str, ...]:
+    """The claims that fail under this edit, in their order; none if the whole notebook holds.
 
     Raises:
         RuntimeError: The notebook broke outside any claim, which proves nothing.
@@ -61,61 +49,65 @@ def caught_by(mutant: Mutant) -> str | None:
     (notebook,) = (path for path in sources() if path.stem == mutant.notebook)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(ROOT / "qa_lab", lab := Path(folder) / "qa_lab")
+        shutil.copy(ROOT / "pyproject.toml", folder)
         mutant.apply(lab)
         done = subprocess.run(
-            [sys.executable, str(notebook)],
+            [sys.executable, "-m", "qa_lab.claims.failing", str(notebook)],
+            cwd=folder,  # `-m` looks here first, and so finds the broken copy
             env=os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
+            timeout=60 * MINUTES,
         )
-    if done.returncode == 0:
-        return None
-    # The claim that failed says so itself; one whose measurement broke down has a note with its id.
-    pattern = r"^while measuring the claim ([a-z0-9-]+)|^qa_lab\.claims\.\S+: ([a-z0-9-]+): "
-    if claim := re.search(pattern, done.stderr, re.MULTILINE):
-        return claim[1] or claim[2]
-    raise RuntimeError(f"“{mutant.breaks}” broke the notebook outside a claim:\n{done.stderr}")
+    if done.returncode:
+        raise RuntimeError(f"“{mutant.en}” broke the run itself:\n{done.stderr}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found["stopped"] and not found["claims"]:
+        raise RuntimeError(f"“{mutant.en}” broke the notebook outside a claim:\n{found['stopped']}")
+    return tuple(found["claims"])
+
+
+def attempt(mutant: Mutant) -> Trial:
+    """Try one mutant and print what became of it."""
+    started = time.monotonic()
+    claims = caught_by(mutant)
+    trial = Trial(mutant, claims, round(time.monotonic() - started))
+    more = f" and {len(claims) - 1} more" if len(claims) > 1 else ""
+    by = f"{claims[0]}{more}" if claims else "SURVIVED"
+    print(f"{mutant.en:60} {by:65} {trial.seconds} s", flush=True)
+    return trial
 
 
 def main() -> int:
     """Try the mutants of one notebook, or all; exit code 1 if any survives."""
     parser = argparse.ArgumentParser(prog="qa_lab.claims.falsify", description=__doc__)
     parser.add_argument("slug", nargs="?", help="only the mutants that this notebook must notice")
-    slug = parser.parse_args().slug
-    rows = []
-    for mutant in load_mutants():
-        if slug not in (None, mutant.notebook):
-            continue
-        started = time.monotonic()
-        claim = caught_by(mutant)
-        seconds = round(time.monotonic() - started)
-        rows.append(asdict(mutant) | {"caught_by": claim, "seconds": seconds})
-        print(f"{mutant.breaks:60} {claim or 'SURVIVED':55} {seconds} s", flush=True)
-    survived = [row["breaks"] for row in rows if row["caught_by"] is None]
-    print(f"{len(rows) - len(survived)} caught, {len(survived)} survived")
-    if slug is None:
-        report(rows, survived)
-    return 1 if survived or not rows else 0
+    parser.add_argument("--jobs", type=int, default=1, help="how many to try at once")
+    given = parser.parse_args()
+    chosen = [mutant for mutant in load_mutants() if given.slug in (None, mutant.notebook)]
+    with ThreadPoolExecutor(given.jobs) as pool:
+        trials = list(pool.map(attempt, chosen))
+    survived = [trial.mutant.en for trial in trials if not trial.claims]
+    print(f"{len(trials) - len(survived)} caught, {len(survived)} survived")
+    if given.slug is None:
+        report(trials, survived)
+    return 1 if survived or not trials else 0
 
 
-def report(rows: list[dict], survived: list[str]) -> None:
-    """Write the result of a whole run: as JSON, and as the table in CONTRIBUTING.md."""
-    result = {"caught": len(rows) - len(survived), "survived": survived, "mutants": rows}
+def report(trials: list[Trial], survived: list[str]) -> None:
+    """Write the result of a whole run, and the record of it that the site shows."""
+    entries = [trial.entry() for trial in trials]
     REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(result, ensure_ascii=False, indent=1), encoding="utf-8")
-    lines = [
-        "| broken in `qa_lab/transformer` | file | the first claim that fails |",
-        "|---|---|---|",
-    ]
-    lines += (
-        f"| {row['breaks']} | `{row['file']}` | {row['caught_by'] or '**none**'} |" for row in rows
+    _write(
+        REPORT,
+        {"caught": len(trials) - len(survived), "survived": survived, "mutants": entries},
     )
-    before, after = "<!-- falsify -->\n", "<!-- /falsify -->"
-    text = CONTRIBUTING.read_text(encoding="utf-8")
-    head, tail = text.split(before)[0], text.split(after)[1]
-    CONTRIBUTING.write_text(
-        head + before + "\n".join(lines) + "\n" + after + tail, encoding="utf-8"
-    )
+    _write(RECORD, entries)
+
+
+def _write(path: Path, result: Any) -> None:
+    text = json.dumps(result, ensure_ascii=False, indent=1)
+    path.write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

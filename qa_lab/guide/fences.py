@@ -17,10 +17,12 @@ from markdown import Markdown
 from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
+from pygments.lexers import DiffLexer, PythonLexer
 
 from qa_lab.claims.evidence import RecordedClaim
 from qa_lab.claims.manifest import LANGUAGES, unfold_chinese
+from qa_lab.guide.broken import Edit
+from qa_lab.guide.explore import EXPLORERS
 from qa_lab.guide.inline import ClaimChip, RecordedValue
 from qa_lab.guide.library import Library, PageError
 from qa_lab.guide.numbers import Interval, subscripts, typeset
@@ -50,6 +52,7 @@ class Fences:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._templates.policies["json.dumps_kwargs"] = {"sort_keys": False}
         self._templates.globals |= {
             "language": language,
             "words": self.words,
@@ -60,6 +63,7 @@ class Fences:
         }
         self._templates.filters["math"] = subscripts
         self._templates.filters["code"] = backticks
+        self._templates.filters["diff"] = _diff
 
     def by_name(self) -> dict[str, Callable[[str], str]]:
         """Every fence: its name, and what draws its body."""
@@ -74,6 +78,7 @@ class Fences:
             "counts": self.counts,
             "mechanisms": self.mechanisms,
             "bench": self.bench,
+            "broken": self.broken,
             "showcase": self.showcase,
         }
 
@@ -92,8 +97,11 @@ class Fences:
         return self._draw("claims", QUESTION, cards=[self._card(claim) for claim in claims])
 
     def figure(self, body: str) -> str:
-        """A figure. Body: YAML with `id`, `alt`, and `caption` in Markdown."""
-        given = _options(body, {"id", "alt", "caption"})
+        """A figure. Body: YAML with `id`, `alt`, and `caption` in Markdown.
+
+        With `explore`, the reader can move what the figure shows: an explorer of `explore.js`.
+        """
+        given = _options(body, {"id", "alt", "caption"}, {"explore"})
         return self._draw("figure", QUESTION, **self._figure(given, QUESTION))
 
     def audit(self, body: str) -> str:
@@ -135,6 +143,10 @@ class Fences:
         """How fast the lab is, as `make bench` measured it. No body."""
         return self._draw("bench", TOP, bench=self.library.bench)
 
+    def broken(self, body: str) -> str:
+        """Every edit that `make falsify` tried, and the claims that noticed. No body."""
+        return self._draw("broken", TOP, broken=self.library.broken)
+
     def _draw(self, template: str, root: str, **context: Any) -> str:
         return self._templates.get_template(f"{template}.html").render(root=root, **context)
 
@@ -152,6 +164,7 @@ class Fences:
             "strip": strip(bound, measured, control, self.words("log")),
             "code": _highlighted(claim.source),
             "question": self.library.question_of(claim),
+            "falls_to": self.library.broken.of(claim.id),
             "settles": [
                 (self.library.audit.statement(id), verdict) for id, verdict in claim.settles.items()
             ],
@@ -159,12 +172,18 @@ class Fences:
 
     def _figure(self, given: dict[str, str], root: str) -> dict[str, Any]:
         figure = self.library.evidence.figure(given["id"])
+        explore = given.pop("explore", None)
+        if explore not in (None, *EXPLORERS):
+            raise PageError(f"There is no explorer {explore!r}; there are {', '.join(EXPLORERS)}.")
         if self.language == "zh":
             given = {key: unfold_chinese(text) for key, text in given.items()}
         label = f'<svg role="img" aria-label="{escape(given["alt"].strip())}" data-search-exclude '
         return {
             "id": figure.id,
             "wide": _width(figure.svg) > WIDE,
+            "drawn": figure.drawn,
+            "explore": explore,
+            "explorer": EXPLORERS[explore][self.language] if explore else None,
             "svg": Markup(figure.svg.replace("<svg ", label, 1)),
             "caption": self._markdown(given["caption"], root),
         }
@@ -188,13 +207,13 @@ class Fences:
         return md
 
 
-def _options(body: str, wanted: set[str]) -> dict[str, str]:
-    """The YAML of a fence, with exactly these keys."""
+def _options(body: str, wanted: set[str], possible: set[str] = frozenset()) -> dict[str, str]:
+    """The YAML of a fence, with exactly the keys that are wanted, and perhaps the possible ones."""
     try:
         given = yaml.safe_load(body)
     except yaml.YAMLError as problem:
         raise PageError(f"The body of a fence is not YAML:\n{body}\n{problem}") from None
-    if not isinstance(given, dict) or set(given) != wanted or not all(given.values()):
+    if not isinstance(given, dict) or set(given) - possible != wanted or not all(given.values()):
         raise PageError(f"A fence needs {', '.join(sorted(wanted))}; this one has:\n{body}")
     return given
 
@@ -203,6 +222,15 @@ def _highlighted(code: str) -> Markup:
     """Python code, marked up as Material marks up its own."""
     return Markup(
         highlight(code, PythonLexer(), HtmlFormatter(cssclass="highlight", wrapcode=True))
+    )
+
+
+def _diff(edit: Edit) -> Markup:
+    """What an edit takes out of the lab and puts in, as a diff."""
+    lines = [f"-{line}" for line in edit.old.splitlines()]
+    lines += [f"+{line}" for line in edit.new.splitlines()]
+    return Markup(
+        highlight("\n".join(lines), DiffLexer(), HtmlFormatter(cssclass="highlight", wrapcode=True))
     )
 
 

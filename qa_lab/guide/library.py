@@ -10,6 +10,7 @@ from qa_lab.claims.evidence import Evidence, RecordedClaim
 from qa_lab.claims.manifest import Manifest, Question, load_manifest
 from qa_lab.claims.notebooks import ROOT
 from qa_lab.guide.bench import Bench, load_bench
+from qa_lab.guide.broken import Broken, load_broken
 from qa_lab.guide.lab import Lab
 
 
@@ -54,6 +55,10 @@ class Library:
     @cached_property
     def bench(self) -> Bench | None:
         return load_bench(self.root / "docs" / "bench.json")
+
+    @cached_property
+    def broken(self) -> Broken:
+        return load_broken(self.root / "docs" / "falsify.json")
 
     def notebook(self, question: Question) -> Path:
         """The recorded notebook behind a question."""

@@ -9,14 +9,23 @@ from qa_lab.guide.reference import areas
 UNWRITTEN = "unwritten"  # a scheme of our own: MkDocs passes it on, `hooks` turns it into text
 
 _TITLES = {
-    "en": ("Home", "Questions", "Ledger", "Audit", "Reference", "Speed", "About"),
-    "zh": ("首页", "题目", "证据总账", "来源审查", "代码参考", "速度", "关于"),
+    "en": (
+        "Home",
+        "Questions",
+        "Ledger",
+        "Broken on purpose",
+        "Audit",
+        "Reference",
+        "Speed",
+        "About",
+    ),
+    "zh": ("首页", "题目", "证据总账", "破坏试验", "来源审查", "代码参考", "速度", "关于"),
 }
 
 
 def navigation(manifest: Manifest, lab: Lab, language: str) -> list[dict[str, Any]]:
     """What `nav:` in mkdocs.yml would be."""
-    home, questions, ledger, audit, reference, speed, about = _TITLES[language]
+    home, questions, ledger, broken, audit, reference, speed, about = _TITLES[language]
     chapters = [
         {chapter.title[language]: [_entry(q, language) for q in manifest.of(chapter.key)]}
         for chapter in manifest.chapters.values()
@@ -28,7 +37,7 @@ def navigation(manifest: Manifest, lab: Lab, language: str) -> list[dict[str, An
     return [
         {home: "index.md"},
         {questions: ["questions/index.md", *chapters]},
-        {ledger: "ledger.md"},
+        {ledger: ["ledger.md", {broken: "broken.md"}]},
         {audit: "audit.md"},
         {reference: ["reference/index.md", *modules, {speed: "reference/speed.md"}]},
         {about: "about.md"},

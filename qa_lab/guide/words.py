@@ -59,6 +59,21 @@ _TABLE = {
     "audit_table": ("Statements and their verdicts", "说法与结论"),
     "table": ("Table", "表格"),
     "figure": ("Figure", "图"),
+    # what was broken on purpose
+    "falls_to": ("Fails when", "何时失败"),
+    "edits": ("{} edits to the lab", "{} 处代码改动"),
+    "one_edit": ("1 edit to the lab", "1 处代码改动"),
+    "control_only": ("its control only", "仅对照"),
+    "edit": ("Broken in the lab", "改坏之处"),
+    "the_edit": ("The edit", "具体改动"),
+    "noticed": ("Claims that fail", "失败的论断"),
+    "nothing_noticed": ("none", "无"),
+    "edits_tried": (
+        "{} edits tried, {} noticed by no claim. "
+        "{} of the guide’s {} claims fail under at least one.",
+        "共试 {} 处改动，其中 {} 处没有论断察觉。全站 {} / {} 条论断至少在一处改动下失败。",
+    ),
+    "broken_table": ("Edits to the lab and the claims that fail", "代码改动与失败的论断"),
     # contents and home
     "unwritten": ("not yet written", "尚未撰写"),
     "claims_count": ("{} proved claims", "{} 条已证明的论断"),

@@ -2,100 +2,159 @@
 
 import ast
 import json
-from dataclasses import asdict
+import re
 
 import pytest
 
 from qa_lab.claims import falsify
-from qa_lab.claims.falsify import Mutant, caught_by, load_mutants
+from qa_lab.claims.evidence import Evidence
+from qa_lab.claims.failing import failing_claims
+from qa_lab.claims.falsify import RECORD, Trial, caught_by
 from qa_lab.claims.manifest import load_manifest
-from qa_lab.claims.notebooks import ROOT
+from qa_lab.claims.mutants import Mutant, load_mutants
+from qa_lab.claims.notebooks import ROOT, recordings
 
 MUTANTS = load_mutants()
 LAB = ROOT / "qa_lab" / "transformer"
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.breaks)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.en)
 def test_a_mutant_is_one_edit_that_leaves_valid_python(mutant):
     text = (LAB / mutant.file).read_text(encoding="utf-8")
     assert text.count(mutant.old) == 1
     broken = text.replace(mutant.old, mutant.new)
     assert ast.dump(ast.parse(broken)) != ast.dump(ast.parse(text))
+    assert re.search(r"[\u4e00-\u9fff]", mutant.zh)
 
 
 def test_no_mutant_is_listed_twice():
     edits = {(m.file, m.old, m.new, m.notebook) for m in MUTANTS}
-    assert len(edits) == len({m.breaks for m in MUTANTS}) == len(MUTANTS)
+    assert len(edits) == len({(m.en, m.notebook) for m in MUTANTS}) == len(MUTANTS)
 
 
 def test_every_published_question_has_mutants_that_its_claims_must_notice():
     assert {m.notebook for m in MUTANTS} == {q.slug for q in load_manifest().published}
 
 
-def test_a_mutant_is_caught_by_the_claim_that_is_about_it():
-    (fused,) = (
-        m for m in MUTANTS if m.breaks == "no 1/√d_k in the fused path, as the scale page sees it"
+def test_the_record_is_of_this_list_and_of_these_claims():
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    evidence = Evidence(recordings())
+    tried = [{k: v for k, v in entry.items() if k not in ("claims", "seconds")} for entry in record]
+    assert tried == [mutant.entry() for mutant in MUTANTS], "run: make falsify"
+    for entry in record:
+        assert entry["claims"], f"no claim notices “{entry['en']}”"
+        assert {evidence.claim(id).notebook for id in entry["claims"]} == {entry["notebook"]}
+
+
+def named(en: str, notebook: str) -> Mutant:
+    (found,) = (m for m in MUTANTS if (m.en, m.notebook) == (en, notebook))
+    return found
+
+
+def test_a_mutant_is_caught_by_the_claims_that_are_about_it():
+    fused = named("no 1/√d_k in the fused path, as the scale page sees it", "why-scale")
+    assert caught_by(fused) == (
+        "torch-divides-by-root-dk-too",
+        "scale-folds-into-the-query-weights",
     )
-    assert caught_by(fused) == "torch-divides-by-root-dk-too"
 
 
 def test_a_notebook_that_breaks_outside_a_claim_proves_nothing():
     first_line = (
         '"""Attention as functions: scores, weights, output. The module is in `multi_head`.'
     )
-    broken = Mutant(
-        "import", "attention.py", first_line, "raise ImportError\n" + first_line, "why-scale"
-    )
-    with pytest.raises(RuntimeError, match="outside a claim"):
-        caught_by(broken)
+    edit = (first_line, "raise ImportError\n" + first_line)
+    with pytest.raises(RuntimeError, match="“import” broke the notebook outside a claim"):
+        caught_by(Mutant("import", "导入", "attention.py", *edit, "why-scale"))
 
 
 NOTEBOOK = """
-import sys
-from qa_lab.transformer import file
-if file.BROKEN:
-    sys.exit(SAYS)
+# %%
+from qa_lab.transformer.file import ready, right
+
+def prove(id, holds):
+    assert holds
+
+def figure(id, holds):
+    assert holds
+
+# %%
+prove("first", right)
+
+# %%
+figure("a-figure", right)
+
+# %%
+prove("second", True)
+
+# %%
+number = 1 / ready
+
+# %% [markdown]
+# 1 / 0
+
+# %%
+prove(
+    "third",
+    right,
+)
 """
-EDIT = Mutant("all", "file.py", "False", "True", "slug")
 
 
 @pytest.fixture
-def says(tmp_path, monkeypatch):
-    """A lab of one file, and a notebook that says this when the file is broken."""
-    (lab := tmp_path / "qa_lab" / "transformer").mkdir(parents=True)
-    for package in (lab.parent, lab):
-        (package / "__init__.py").touch()
-    (lab / "file.py").write_text("BROKEN = False  # √")
+def lab(tmp_path, monkeypatch):
+    """A lab of one file, a notebook about it, and a claims package that can run notebooks."""
+    package = tmp_path / "qa_lab"
+    (package / "transformer").mkdir(parents=True)
+    (package / "claims").mkdir()
+    for folder in ("", "transformer", "claims"):
+        (package / folder / "__init__.py").touch()
+    for module in ("failing", "notebooks"):
+        text = (ROOT / "qa_lab" / "claims" / f"{module}.py").read_text(encoding="utf-8")
+        (package / "claims" / f"{module}.py").write_text(text, encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    (package / "transformer" / "file.py").write_text("ready, right = 1, True  # √")
     (notebook := tmp_path / "notebooks" / "slug.py").parent.mkdir()
+    notebook.write_text(NOTEBOOK)
     monkeypatch.setattr(falsify, "ROOT", tmp_path)
     monkeypatch.setattr(falsify, "sources", lambda: [tmp_path / "other.py", notebook])
     monkeypatch.setenv("PYTHONPATH", "the lab itself, which is not what should run")
-    return lambda text: notebook.write_text(NOTEBOOK.replace("SAYS", repr(text)))
+    return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("text", "claim"),
-    [
-        ("qa_lab.claims.claim.ClaimFailed: ten-is-10: ten must be", "ten-is-10"),
-        ("ValueError: NaN\nwhile measuring the claim ten-is-10 (control)", "ten-is-10"),
-    ],
-)
-def test_the_claim_that_fails_is_read_from_what_the_notebook_said(text, claim, says):
-    says(text)
-    assert caught_by(EDIT) == claim
+def mutant(old: str, new: str) -> Mutant:
+    return Mutant("all", "全部", "file.py", old, new, "slug")
 
 
-def test_a_notebook_that_still_holds_has_not_noticed(says):
-    says("unused")
-    assert caught_by(Mutant("nothing", "file.py", "√", "a root", "slug")) is None
+def test_every_claim_that_fails_is_named_and_figures_are_not(lab):
+    assert caught_by(mutant("True", "False")) == ("first", "third")
 
 
-@pytest.mark.parametrize("text", ["ImportError: no", "a line, then qa_lab.claims.x: ten: no"])
-def test_an_error_outside_a_claim_is_shown_whole(text, says):
-    says(text)
-    with pytest.raises(RuntimeError) as problem:
-        caught_by(EDIT)
-    assert str(problem.value) == f"“all” broke the notebook outside a claim:\n{text}\n"
+def test_a_notebook_that_still_holds_has_not_noticed(lab):
+    assert caught_by(mutant("√", "a root")) == ()
+
+
+def test_a_cell_that_only_prepares_must_not_break(lab):
+    with pytest.raises(RuntimeError, match=r"“all” broke the notebook(.|\n)*ZeroDivisionError"):
+        caught_by(mutant("1, True", "0, True"))
+
+
+def test_what_failed_before_a_cell_broke_has_noticed(lab):
+    assert caught_by(mutant("1, True", "0, False")) == ("first",)
+
+
+def test_a_run_that_breaks_down_itself_is_shown_whole(lab):
+    (lab / "qa_lab" / "claims" / "failing.py").write_text("raise SystemExit('no such thing')")
+    with pytest.raises(RuntimeError, match="broke the run itself:\nno such thing"):
+        caught_by(mutant("True", "False"))
+
+
+def test_a_notebook_is_run_from_its_source(tmp_path):
+    source = tmp_path / "slug.py"
+    source.write_text("# %%\nx = 1\n\n# %%\nprove('a', x, undefined)\n")
+    assert failing_claims(source) == {"claims": ["a"], "stopped": None}
+    source.write_text("# %%\nx = 1\n\n# %%\nx.prove('a')\n")
+    assert "slug.py, cell 1" in failing_claims(source)["stopped"]
 
 
 def test_an_edit_must_fit_in_one_place(tmp_path):
@@ -103,24 +162,22 @@ def test_an_edit_must_fit_in_one_place(tmp_path):
     (file := tmp_path / "transformer" / "file.py").write_text("a b a")
     for old, count in (("a", 2), ("c", 0)):
         with pytest.raises(ValueError, match=f"'{old}' occurs {count} times in file.py, not once"):
-            Mutant("x", "file.py", old, "new", "slug").apply(tmp_path)
-    Mutant("x", "file.py", "b", "√", "slug").apply(tmp_path)
+            mutant(old, "new").apply(tmp_path)
+    mutant("b", "√").apply(tmp_path)
     assert file.read_text(encoding="utf-8") == "a √ a"
 
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     """Three mutants, of which the third survives, and places to report to."""
-    mutants = [Mutant(f"breaks √{n}", "file.py", "", "", f"slug-{n % 2}") for n in (1, 2, 3)]
+    mutants = [Mutant(f"√{n}", f"第 {n} 处", "file.py", "", "", f"slug-{n % 2}") for n in (1, 2, 3)]
+    found = {mutants[0]: ("a-claim",), mutants[1]: ("a-claim", "another"), mutants[2]: ()}
     monkeypatch.setattr(falsify, "load_mutants", lambda: mutants)
-    monkeypatch.setattr(falsify, "caught_by", lambda m: None if m is mutants[2] else "a-claim")
+    monkeypatch.setattr(falsify, "caught_by", found.get)
     ticks = iter(range(0, 100, 2))
     monkeypatch.setattr(falsify.time, "monotonic", lambda: next(ticks))
     monkeypatch.setattr(falsify, "REPORT", tmp_path / "build" / "falsify.json")
-    monkeypatch.setattr(falsify, "CONTRIBUTING", tmp_path / "CONTRIBUTING.md")
-    (tmp_path / "CONTRIBUTING.md").write_text(
-        "before\n<!-- falsify -->\nold\n<!-- /falsify -->\nafter"
-    )
+    monkeypatch.setattr(falsify, "RECORD", tmp_path / "falsify.json")
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["falsify", *arguments])
@@ -129,37 +186,36 @@ def bench(tmp_path, monkeypatch):
     return tmp_path, mutants, run
 
 
-def test_a_whole_run_writes_the_report_and_the_table(bench, capsys):
+def test_a_whole_run_writes_the_report_and_the_record(bench, capsys):
     folder, mutants, run = bench
-    assert run() == 1
+    assert run() == run() == 1  # the second replaces what the first wrote
     stored = (folder / "build" / "falsify.json").read_text(encoding="utf-8")
     result = json.loads(stored)
-    assert "breaks √1" in stored  # for whoever reads the file itself
-    assert (result["caught"], result["survived"]) == (2, ["breaks √3"])
-    first, *_, third = result["mutants"]
-    assert first == asdict(mutants[0]) | {"caught_by": "a-claim", "seconds": 2}
-    assert third["caught_by"] is None
-    assert (folder / "CONTRIBUTING.md").read_text(encoding="utf-8") == (
-        "before\n<!-- falsify -->\n"
-        "| broken in `qa_lab/transformer` | file | the first claim that fails |\n"
-        "|---|---|---|\n"
-        "| breaks √1 | `file.py` | a-claim |\n"
-        "| breaks √2 | `file.py` | a-claim |\n"
-        "| breaks √3 | `file.py` | **none** |\n"
-        "<!-- /falsify -->\nafter"
-    )
+    assert "√1" in stored and stored.endswith("\n")  # for whoever reads the file itself
+    assert (result["caught"], result["survived"]) == (2, ["√3"])
+    assert [entry["claims"] for entry in result["mutants"]] == [
+        ["a-claim"],
+        ["a-claim", "another"],
+        [],
+    ]
+    assert result["mutants"][0] == Trial(mutants[0], ("a-claim",), 2).entry()
+    assert json.loads((folder / "falsify.json").read_text("utf-8")) == result["mutants"]
     said = capsys.readouterr().out.splitlines()
-    assert said[0].split() == ["breaks", "√1", "a-claim", "2", "s"]
-    assert said[2:] == [f"{'breaks √3':60} {'SURVIVED':55} 2 s", "2 caught, 1 survived"]
+    assert said[:4] == [
+        f"{'√1':60} {'a-claim':65} 2 s",
+        f"{'√2':60} {'a-claim and 1 more':65} 2 s",
+        f"{'√3':60} {'SURVIVED':65} 2 s",
+        "2 caught, 1 survived",
+    ]
 
 
 def test_a_run_of_one_notebook_tries_its_mutants_and_reports_nothing(bench, capsys):
     folder, _, run = bench
-    assert run("slug-0") == 0
+    assert run("slug-0", "--jobs", "2") == 0
     assert capsys.readouterr().out.endswith("1 caught, 0 survived\n")
     assert run("slug-1") == 1
     assert capsys.readouterr().out.endswith("1 caught, 1 survived\n")
-    assert not (folder / "build").exists()
+    assert not list(folder.iterdir())
 
 
 def test_a_run_that_tries_nothing_proves_nothing(bench):
@@ -167,13 +223,6 @@ def test_a_run_that_tries_nothing_proves_nothing(bench):
     assert run("slug-7") == 1
 
 
-def test_a_second_report_replaces_the_first(bench):
-    folder, _, run = bench
-    assert run() == run() == 1
-    assert (folder / "CONTRIBUTING.md").read_text(encoding="utf-8").count("breaks √1") == 1
-
-
-def test_the_report_and_the_table_have_their_places():
+def test_the_report_and_the_record_have_their_places():
     assert falsify.REPORT == ROOT / "build" / "falsify.json"
-    table = falsify.CONTRIBUTING.read_text(encoding="utf-8").split("<!-- falsify -->\n")[1]
-    assert table.split("<!-- /falsify -->")[0].startswith("| broken in `qa_lab/transformer` |")
+    assert falsify.RECORD == ROOT / "docs" / "falsify.json"

@@ -4,9 +4,9 @@ from dataclasses import FrozenInstanceError, is_dataclass
 
 import pytest
 
-from qa_lab.claims import audit, bounds, claim, evidence, falsify, manifest, sample
+from qa_lab.claims import audit, bounds, claim, evidence, falsify, manifest, mutants, sample
 
-MODULES = (audit, bounds, claim, evidence, falsify, manifest, sample)
+MODULES = (audit, bounds, claim, evidence, falsify, manifest, mutants, sample)
 RECORDS = {
     value
     for module in MODULES

@@ -21,6 +21,7 @@ PAGES = {
     "notebook": f"notebooks/{QUESTION.path}/",
     "questions": "questions/",
     "ledger": "ledger/",
+    "broken": "broken/",
     "audit": "audit/",
     "reference": "reference/",
     "module": "reference/transformer/multi_head/",
@@ -32,6 +33,7 @@ ENOUGH = {
     ".qa-claim": 3,
     ".qa-statement": 8,
     ".qa-ledger tr": 8,
+    ".qa-broken tr": 8,
     ".qa-chapter": 3,
     ".jupyter-wrapper .jp-Cell": 8,
     ".katex": 4,
@@ -98,6 +100,58 @@ def test_anybody_can_read_it(visit, kind, theme, width, language):
         page.evaluate(THIN_OUT, ENOUGH)
         found = Axe().run(page, options=RULES).response["violations"]
         assert [brief(violation) for violation in found] == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "path", ["attention/why-scale/", "attention/head-subspaces/", "masks/two-masks/"]
+)
+def test_anybody_can_move_what_can_be_moved(visit, path, theme, width):
+    with visit(path, width, theme) as page:
+        assert page.locator(".qa-explore").is_visible()
+        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert overflow <= 0, f"{overflow} px wider than the screen"
+        found = Axe().run(page, context=".qa-explore", options=RULES).response["violations"]
+        assert [brief(violation) for violation in found] == []
+
+
+def test_a_wider_head_without_a_scale_looks_at_one_key(visit):
+    with visit("attention/why-scale/") as page:
+        page.get_by_label("nothing").check()
+        page.get_by_label("Width of the head").fill("12")
+        assert (
+            page.locator(".qa-explore__says")
+            .inner_text()
+            .startswith("One query, 64 keys: the largest weight is 100 %")
+        )
+        before = page.locator(".qa-bars").inner_html()
+        page.get_by_role("button", name="Draw again").click()
+        assert page.locator(".qa-bars").inner_html() != before
+
+
+def test_a_head_that_is_switched_off_takes_its_place_with_it(visit):
+    with visit("zh/attention/head-subspaces/") as page:
+        says = page.locator(".qa-explore__says")
+        assert says.inner_text() == "原先看向的每个位置，现在仍有头在看。"
+        page.get_by_role("button", name="头 0").click()
+        assert "丢失" in says.inner_text()
+        page.get_by_label("要取的是").select_option("1")
+        assert "丢失" not in says.inner_text()
+        for head in "123":
+            page.get_by_role("button", name=f"头 {head}").click()
+        assert "丢失" in says.inner_text()
+
+
+def test_a_mask_without_the_diagonal_leaves_the_first_query_blind(visit):
+    with visit("masks/two-masks/") as page:
+        says = page.locator(".qa-explore__says")
+        page.get_by_role("button", name="the").click()
+        assert says.inner_text() == "“the” may look at 1 of 7 positions: the."
+        page.get_by_label("Attention").select_option("strict")
+        assert "refuses" in says.inner_text()
+        page.get_by_label("Attention").select_option("cross")
+        assert says.inner_text() == "“[BOS]” may look at 5 of 7 positions: the, cat, sat, on, it."
 
 
 def brief(violation: dict) -> tuple[str, ...]:
