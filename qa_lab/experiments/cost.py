@@ -9,6 +9,7 @@ asked with `run`, a function without arguments: a forward pass, or a forward and
 
 import os
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
@@ -35,10 +36,18 @@ def _fused_backward(gradient, q, k, v, *_, **__) -> int:
     return sdpa_backward_flop_count(gradient, q, k, v)
 
 
-# PyTorch's counter does not know the fused attention of CPUs and would count 0 without a word.
-_FUSED_ON_CPU = {
+def _with_a_vector(*shapes, out_shape=None, **_) -> int:
+    return 2 * prod(shapes[-2])  # a product of shapes[-2] and shapes[-1], after what is added
+
+
+# PyTorch's counter knows neither the fused attention of CPUs nor products with one vector, and
+# would count 0 without a word.
+_COUNTED_HERE = {
     aten._scaled_dot_product_flash_attention_for_cpu: _fused_forward,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _fused_backward,
+    aten.mv: _with_a_vector,
+    aten.addmv: _with_a_vector,
+    aten.dot: _with_a_vector,
 }
 _MULTIPLIES = ("attention", "conv", "gru", "lstm", "linear", "matmul", "rnn")
 
@@ -64,7 +73,7 @@ def flops(run: Run) -> int:
     _check_run(run)
     with (
         _Uncounted() as uncounted,
-        FlopCounterMode(display=False, custom_mapping=_FUSED_ON_CPU) as counter,
+        FlopCounterMode(display=False, custom_mapping=_COUNTED_HERE) as counter,
     ):
         run()
     if uncounted.names:
@@ -188,7 +197,7 @@ class _Uncounted(TorchDispatchMode):
         self.names: set[str] = set()
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        known = operation.overloadpacket in {**flop_registry, **_FUSED_ON_CPU}
+        known = operation.overloadpacket in {**flop_registry, **_COUNTED_HERE}
         name = operation.overloadpacket.__name__
         if not known and any(word in name for word in _MULTIPLIES):
             self.names.add(name)

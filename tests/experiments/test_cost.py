@@ -29,6 +29,12 @@ def test_a_product_costs_two_operations_for_each_pair_that_meets(m, k, n):
     assert flops(lambda: a @ b) == 2 * m * k * n
 
 
+def test_a_product_with_one_vector_is_a_product_too():
+    a, x, y = torch.ones(3, 5), torch.ones(5), torch.ones(3)
+    assert flops(lambda: a @ x) == flops(lambda: torch.addmv(y, a, x)) == 2 * 3 * 5
+    assert flops(lambda: x @ x) == 2 * 5
+
+
 @pytest.mark.parametrize("attend", [fused_attention, scaled_dot_product_attention])
 def test_attention_costs_two_products_by_both_paths(attend):
     q, k, v = torch.randn(2, 3, 7, 8), torch.randn(2, 3, 5, 8), torch.randn(2, 3, 5, 8)
