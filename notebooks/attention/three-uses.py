@@ -25,7 +25,6 @@ from qa_lab.experiments.cost import parameter_count
 from qa_lab.experiments.figures import figure, matrix
 from qa_lab.experiments.fit import fit
 from qa_lab.experiments.measure import dependence, gaussian
-from qa_lab.experiments.refusals import refused
 from qa_lab.transformer.blocks import DecoderBlock, EncoderBlock, pre_norm
 from qa_lab.transformer.masks import causal_mask, full_mask, masked_softmax
 from qa_lab.transformer.models import Transformer
@@ -161,35 +160,6 @@ prove(
     bound=exactly(0.0),
     control=broken("masks exchanged, memory left out", "掩码互换，去掉 memory", exchanged=True),
     settles={"three-uses-of-attention": "holds"},
-)
-
-# %% [markdown]
-# The triangle includes its diagonal. Without it the first position would see nothing at all, and
-# its softmax would be 0/0.
-
-
-# %%
-def strictly_before(length, device=None):
-    """The causal mask without its diagonal."""
-    return causal_mask(length, device).tril(-1)
-
-
-def blind_rows(seed, look=strictly_before):
-    """1 for each path on which a decoder layer refuses the mask, 0 where it answers."""
-    y, memory = gaussian((2, TARGET, D_MODEL), seed), gaussian((2, SOURCE, D_MODEL), seed)
-    for attention in PATHS.values():
-        block = DecoderBlock(D_MODEL, HEADS, D_FF, attention=attention, look=look).double()
-        yield refused(lambda block=block: block(y, memory))
-
-
-prove(
-    "strictly-earlier-leaves-the-first-position-blind",
-    en="A mask that shows only earlier positions leaves the first one no key: it is refused.",
-    zh="如果掩码只让看更早的位置，第一个位置就没有键可看：本实验库会报错。",
-    of=("1 = refused, 0 = answered", "1 = 报错，0 = 照常返回"),
-    measure=lambda seed, look=strictly_before: list(blind_rows(seed, look)),
-    bound=exactly(1.0),
-    control=broken("its own position included", "包括自己的位置", look=causal_mask),
 )
 
 # %% [markdown]

@@ -500,7 +500,7 @@ prove(
     measure=lambda seed, rule=BERTS: (
         after(seed, rule)["believed"] / after(seed, BERTS)["believed by Bayes"]
     ),
-    bound=within(0.5, 2.0),
+    bound=within(0.5, 2.0),  # a factor 2, set after the pilot: after 90 steps it is not there yet
     control=broken("none swapped", "一个也不换成随机 token", rule=NONE_SWAPPED),
     tolerance=0.2,
 )

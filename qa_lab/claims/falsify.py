@@ -2,8 +2,8 @@
 
 A claim is believed because it can fail. For every single edit in `tests/mutants.yaml` this runs
 the notebook that should notice against a copy of the lab with that edit, and requires that one of
-its claims fails. A whole run writes `build/falsify.json`, and `docs/falsify.json`, from which the
-site says of each claim what would have to be broken for it to fail.
+its claims fails. The result goes to `build/falsify.json`, and to `docs/falsify.json`, from which
+the site says of each claim what would have to be broken for it to fail.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -89,20 +89,26 @@ def main() -> int:
         trials = list(pool.map(attempt, chosen))
     survived = [trial.mutant.en for trial in trials if not trial.claims]
     print(f"{len(trials) - len(survived)} caught, {len(survived)} survived")
-    if given.slug is None:
-        report(trials, survived)
+    report(trials)
     return 1 if survived or not trials else 0
 
 
-def report(trials: list[Trial], survived: list[str]) -> None:
-    """Write the result of a whole run, and the record of it that the site shows."""
-    entries = [trial.entry() for trial in trials]
+def report(trials: list[Trial]) -> None:
+    """Write what became of every mutant: of those tried now, and of the others as recorded."""
+    recorded = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else []
+    known = {_mutant(entry): entry for entry in recorded}
+    known |= {trial.mutant: trial.entry() for trial in trials}
+    entries = [known[mutant] for mutant in load_mutants() if mutant in known]
+    survived = [entry["en"] for entry in entries if not entry["claims"]]
+    result = {"caught": len(entries) - len(survived), "survived": survived, "mutants": entries}
     REPORT.parent.mkdir(exist_ok=True)
-    _write(
-        REPORT,
-        {"caught": len(trials) - len(survived), "survived": survived, "mutants": entries},
-    )
+    _write(REPORT, result)
     _write(RECORD, entries)
+
+
+def _mutant(entry: dict[str, Any]) -> Mutant:
+    """The mutant of an entry in the record."""
+    return Mutant(**{field.name: entry[field.name] for field in fields(Mutant)})
 
 
 def _write(path: Path, result: Any) -> None:

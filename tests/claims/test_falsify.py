@@ -209,13 +209,18 @@ def test_a_whole_run_writes_the_report_and_the_record(bench, capsys):
     ]
 
 
-def test_a_run_of_one_notebook_tries_its_mutants_and_reports_nothing(bench, capsys):
-    folder, _, run = bench
+def test_a_run_of_one_notebook_tries_its_mutants_and_keeps_the_others(bench, capsys):
+    folder, mutants, run = bench
+    record = lambda: json.loads((folder / "falsify.json").read_text("utf-8"))  # noqa: E731
     assert run("slug-0", "--jobs", "2") == 0
     assert capsys.readouterr().out.endswith("1 caught, 0 survived\n")
+    assert [entry["en"] for entry in record()] == ["√2"]
     assert run("slug-1") == 1
     assert capsys.readouterr().out.endswith("1 caught, 1 survived\n")
-    assert not list(folder.iterdir())
+    assert [entry["en"] for entry in record()] == ["√1", "√2", "√3"]
+    mutants.pop(1)  # what is no longer listed is no longer recorded
+    assert run("slug-1") == 1
+    assert [entry["en"] for entry in record()] == ["√1", "√3"]
 
 
 def test_a_run_that_tries_nothing_proves_nothing(bench):
