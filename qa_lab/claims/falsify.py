@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ class Trial:
     seconds: int
 
     def entry(self) -> dict[str, Any]:
-        """The trial as JSON has it."""
-        return self.mutant.entry() | {"claims": list(self.claims), "seconds": self.seconds}
+        """The trial as it is recorded. The words stay in the list, where they can be mended."""
+        return self.mutant.edit | {"claims": list(self.claims), "seconds": self.seconds}
 
 
 def caught_by(mutant: Mutant) -> tuple[str, ...]:
@@ -95,20 +95,31 @@ def main() -> int:
 
 def report(trials: list[Trial]) -> None:
     """Write what became of every mutant: of those tried now, and of the others as recorded."""
-    recorded = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else []
-    known = {_mutant(entry): entry for entry in recorded}
-    known |= {trial.mutant: trial.entry() for trial in trials}
-    entries = [known[mutant] for mutant in load_mutants() if mutant in known]
-    survived = [entry["en"] for entry in entries if not entry["claims"]]
-    result = {"caught": len(entries) - len(survived), "survived": survived, "mutants": entries}
+    mutants = load_mutants()
+    known = {trial.mutant: trial for trial in [*recorded_trials(RECORD, mutants), *trials]}
+    listed = [known[mutant] for mutant in mutants if mutant in known]
+    survived = [trial.mutant.en for trial in listed if not trial.claims]
+    result = {
+        "caught": len(listed) - len(survived),
+        "survived": survived,
+        "mutants": [{"breaks": trial.mutant.en} | trial.entry() for trial in listed],
+    }
     REPORT.parent.mkdir(exist_ok=True)
     _write(REPORT, result)
-    _write(RECORD, entries)
+    _write(RECORD, [trial.entry() for trial in listed])
 
 
-def _mutant(entry: dict[str, Any]) -> Mutant:
-    """The mutant of an entry in the record."""
-    return Mutant(**{field.name: entry[field.name] for field in fields(Mutant)})
+def recorded_trials(record: Path, mutants: list[Mutant]) -> list[Trial]:
+    """What the record says of these mutants, in their order; nothing of those it does not know."""
+    if not record.exists():
+        return []
+    entries = json.loads(record.read_text(encoding="utf-8"))
+    return [
+        Trial(mutant, tuple(entry["claims"]), entry["seconds"])
+        for mutant in mutants
+        for entry in entries
+        if mutant.edit.items() <= entry.items()
+    ]
 
 
 def _write(path: Path, result: Any) -> None:

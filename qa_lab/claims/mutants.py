@@ -1,6 +1,6 @@
 """Single edits to the lab, each of which must make a claim fail: `tests/mutants.yaml`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import yaml
@@ -14,12 +14,17 @@ MUTANTS = ROOT / "tests" / "mutants.yaml"
 class Mutant:
     """One edit to one file of `qa_lab/transformer`, and the notebook that must notice."""
 
-    en: str  # what is broken, in words
-    zh: str
+    en: str = field(compare=False)  # what is broken, in words
+    zh: str = field(compare=False)
     file: str
     old: str
     new: str
     notebook: str
+
+    @property
+    def module(self) -> str:
+        """The module that is edited, `attention` for instance."""
+        return self.file.removesuffix(".py")
 
     def apply(self, lab: Path) -> None:
         """Edit the copy of the package at `lab`.
@@ -35,9 +40,10 @@ class Mutant:
             )
         path.write_text(text.replace(self.old, self.new), encoding="utf-8")
 
-    def entry(self) -> dict[str, str]:
-        """The mutant as its entry in the list."""
-        return asdict(self)
+    @property
+    def edit(self) -> dict[str, str]:
+        """What is edited, and whose claims must notice: the mutant without its words."""
+        return {name: value for name, value in asdict(self).items() if name not in ("en", "zh")}
 
 
 def load_mutants(path: Path = MUTANTS) -> list[Mutant]:

@@ -1,56 +1,28 @@
-"""What was broken on purpose, and which claims noticed: `docs/falsify.json`, by `make falsify`."""
+"""What was broken on purpose, and which claims noticed, as `make falsify` recorded it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from qa_lab.claims.manifest import Bilingual
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One edit to the lab, and the claims that fail under it, first to last."""
-
-    breaks: Bilingual
-    file: str
-    old: str
-    new: str
-    notebook: str
-    claims: tuple[str, ...]
-
-    @property
-    def module(self) -> str:
-        """The module that is edited, `attention` for instance."""
-        return self.file.removesuffix(".py")
+from qa_lab.claims.falsify import Trial, recorded_trials
+from qa_lab.claims.mutants import load_mutants
 
 
 @dataclass(frozen=True)
 class Broken:
-    """Every edit that was tried, in the order of the list."""
+    """Every edit to the lab that was tried, in the order of the list."""
 
-    edits: tuple[Edit, ...]
+    trials: tuple[Trial, ...]
 
     @property
     def survived(self) -> int:
         """How many edits no claim noticed."""
-        return sum(not edit.claims for edit in self.edits)
+        return sum(not trial.claims for trial in self.trials)
 
-    def of(self, claim: str) -> tuple[Edit, ...]:
+    def of(self, claim: str) -> tuple[Trial, ...]:
         """The edits that make this claim fail."""
-        return tuple(edit for edit in self.edits if claim in edit.claims)
+        return tuple(trial for trial in self.trials if claim in trial.claims)
 
 
-def load_broken(path: Path) -> Broken:
-    """Read the record; without one, nothing was tried."""
-    if not path.exists():
-        return Broken(())
-    return Broken(
-        tuple(
-            Edit(
-                Bilingual(entry["en"], entry["zh"]),
-                *(entry[key] for key in ("file", "old", "new", "notebook")),
-                tuple(entry["claims"]),
-            )
-            for entry in json.loads(path.read_text(encoding="utf-8"))
-        )
-    )
+def load_broken(mutants: Path, record: Path) -> Broken:
+    """Read the list and the record; without a list, nothing was tried."""
+    return Broken(tuple(recorded_trials(record, load_mutants(mutants))) if mutants.exists() else ())

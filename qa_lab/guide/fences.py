@@ -21,7 +21,7 @@ from pygments.lexers import DiffLexer, PythonLexer
 
 from qa_lab.claims.evidence import RecordedClaim
 from qa_lab.claims.manifest import LANGUAGES, unfold_chinese
-from qa_lab.guide.broken import Edit
+from qa_lab.claims.mutants import Mutant
 from qa_lab.guide.explore import EXPLORERS
 from qa_lab.guide.inline import ClaimChip, RecordedValue
 from qa_lab.guide.library import Library, PageError
@@ -225,7 +225,7 @@ def _highlighted(code: str) -> Markup:
     )
 
 
-def _diff(edit: Edit) -> Markup:
+def _diff(edit: Mutant) -> Markup:
     """What an edit takes out of the lab and puts in, as a diff."""
     lines = [f"-{line}" for line in edit.old.splitlines()]
     lines += [f"+{line}" for line in edit.new.splitlines()]

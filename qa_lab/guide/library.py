@@ -58,7 +58,9 @@ class Library:
 
     @cached_property
     def broken(self) -> Broken:
-        return load_broken(self.root / "docs" / "falsify.json")
+        return load_broken(
+            self.root / "tests" / "mutants.yaml", self.root / "docs" / "falsify.json"
+        )
 
     def notebook(self, question: Question) -> Path:
         """The recorded notebook behind a question."""
