@@ -95,7 +95,7 @@ def arithmetic(scorer, n, d):
 prove(
     "additive-costs-at-most-twice-the-arithmetic",
     en="At any length and width, additive scores take at most twice the dot product's arithmetic.",
-    zh="无论序列多长、多宽，加性打分的运算量最多是点积的两倍。",
+    zh="无论序列多长、头多宽，加性打分的运算量最多是点积的两倍。",
     of=(
         "operations, additive / dot product; n = 64 … 16384, d = 16 … 256",
         "运算次数之比（加性 / 点积）；n = 64 … 16384，d = 16 … 256",

@@ -126,8 +126,8 @@ def over_one_head(wide=True):
 
 prove(
     "unreduced-heads-cost-h-times",
-    en="If every head keeps the full width d, operations and weights are exactly h times as many.",
-    zh="若每个头都保留全宽 d，运算次数和权重数恰好是原来的 h 倍。",
+    en="If every head keeps the full width d, operations and parameters are exactly h-fold.",
+    zh="若每个头都保留全宽 d，运算次数和参数量恰好是原来的 h 倍。",
     of=("ratio to one head / h", "与单头之比 / h"),
     measure=lambda wide=True: list(over_one_head(wide)),
     bound=exactly(1),
@@ -381,7 +381,7 @@ def divergence(seed, pattern, d_k, steps=40):
 prove(
     "no-narrow-fit-of-a-dense-pattern-was-found",
     en="At d_k = n/8 the best fit found still misses over a tenth of what uniform weights miss.",
-    zh="d_k = n/8 时，找到的最优拟合仍剩下均匀权重误差的十分之一以上。",
+    zh="d_k = n/8 时，找到的最优拟合，KL 散度仍超过均匀权重的十分之一。",
     of=("KL divergence / that of uniform weights", "KL 散度 / 均匀权重的 KL 散度"),
     measure=lambda seed, pattern=random_pattern: divergence(seed, pattern, SHORT // 8),
     bound=at_least(0.1),

@@ -139,7 +139,7 @@ prove(
     measure=big_against_per_head,
     bound=at_most(1e-10),
     control=broken(
-        "heads take every fifth feature", "每个头改取每隔五个的特征", blocks=interleaved
+        "heads take every fifth feature", "每个头改为每五个特征取一个", blocks=interleaved
     ),
     settles={"mh-project-then-split-equals-per-head": "holds"},
 )
@@ -388,8 +388,8 @@ def patterns_applied(seed, softmax=masked_softmax):
 prove(
     "a-layer-applies-as-many-patterns-as-it-has-heads",
     en="A layer of 5 heads applies 5 separate patterns: the attention weights are never merged.",
-    zh="5 个头的一层用的是 5 个各自独立的注意力图：注意力权重从未合并。",
-    of=("rank over patterns, 5 heads", "按注意力图计的秩，5 个头"),
+    zh="5 个头的一层用的是 5 种各自独立的注意力模式：注意力权重从未合并。",
+    of=("rank over patterns, 5 heads", "按注意力模式计的秩，5 个头"),
     measure=patterns_applied,
     bound=exactly(5.0),
     control=broken("the weights averaged over the heads", "先对各头的权重取平均", softmax=merged),
@@ -561,7 +561,7 @@ prove(
     of=("share of the variance returned; one head: ≤ 0.25", "取回的方差比例；单头不超过 0.25"),
     measure=lambda seed, start=SHAKEN: trained(seed, start=start).r_squared,
     bound=at_least(ceiling(1, 4) + 0.05),
-    control=broken("made equal again after each step", "每一步之后重新变得相同", start=TIED),
+    control=broken("made equal again after each step", "每一步之后都让各头重新相同", start=TIED),
     settles={"mh-heads-specialise": "conditional"},
     tolerance=0.5,
 )

@@ -358,7 +358,7 @@ prove(
     "output-has-the-shape-of-the-input",
     en="Self-attention returns one vector for each input vector, as wide as the input.",
     zh="自注意力为每个输入向量返回一个向量，宽度与输入相同。",
-    of=("axes on which output and memory differ", "输出与被查询序列形状不同的轴数"),
+    of=("axes on which output and memory differ", "输出与 memory 形状不同的轴数"),
     measure=lambda seed, extra_keys=0: list(axes_that_differ(seed, extra_keys)),
     bound=exactly(0),
     control=broken("keys and values from a longer sequence", "键和值来自更长的序列", extra_keys=3),
@@ -379,7 +379,7 @@ prove(
     "only-two-pairs-of-sizes-must-agree",
     en="A query must be as wide as a key and each key needs one value; d_v and n_q are free.",
     zh="查询与键必须等宽，键与值必须一一对应；d_v 和 n_q 可以任取。",
-    of=("refused (1) or not (0)", "拒绝（1）或接受（0）"),
+    of=("1 = refused, 0 = answered", "1 = 报错，0 = 照常返回"),
     measure=lambda changes=MUST_AGREE: [
         refused(partial(attend, path, **change))
         for path in (scaled_dot_product_attention, fused_attention)
@@ -494,7 +494,7 @@ prove(
     "projections-cost-nd2-scores-n2d",
     en="One layer costs 8nd² operations for the projections and 4n²d for scores and sums.",
     zh="一层的运算量：投影为 8nd²，打分与加权求和为 4n²d。",
-    of=("counted operations / (8nd² + 4n²d)", "实数运算次数 / (8nd² + 4n²d)"),
+    of=("counted operations / (8nd² + 4n²d)", "数出的运算次数 / (8nd² + 4n²d)"),
     measure=lambda seed, attend=None: [
         layer_flops(n, attend) / (8 * n * WIDTH**2 + 4 * n**2 * WIDTH) for n in LENGTHS
     ],
@@ -526,7 +526,7 @@ prove(
     of=("numbers kept per (head, query, key)", "每个（头，查询，键）保留的数的个数"),
     measure=stored_per_score,
     bound=exactly(1),
-    control=broken("the fused path", "融合实现", method="forward"),
+    control=broken("the fused path", "融合路径", method="forward"),
 )
 
 # %% [markdown]

@@ -295,9 +295,9 @@ def share_of_parameters(tied=True):
 
 prove(
     "one-matrix-saves-a-quarter-of-the-weights",
-    en="Sharing the query and key matrix saves exactly a quarter of the layer's weights.",
-    zh="查询和键共用矩阵，恰好省下这一层四分之一的权重。",
-    of=("weights / weights with two matrices", "权重数 / 两个矩阵时的权重数"),
+    en="One matrix for queries and keys saves a quarter of the layer's parameters, biases apart.",
+    zh="查询和键共用矩阵，恰好省下这一层四分之一的参数。",
+    of=("parameters / parameters with two matrices", "参数量 / 两个矩阵时的参数量"),
     measure=lambda tied=True: list(share_of_parameters(tied)),
     bound=exactly(0.75),
     control=broken("two matrices", "两个矩阵", tied=False),
@@ -365,8 +365,8 @@ def roles_swapped(seed, answer=True, d_model=12):
 
 prove(
     "the-key-matrix-can-serve-as-query-matrix",
-    en="The old key matrix can serve as the query matrix, with the same output for every input.",
-    zh="原来的键矩阵可以改当查询矩阵，对任何输入输出都不变。",
+    en="With a matching new key matrix, the old one can make the queries: no output changes.",
+    zh="配上相应的新键矩阵，原来的键矩阵可以当查询矩阵，对任何输入，输出都不变。",
     of=("largest |change| of the outputs", "输出的最大变化"),
     measure=roles_swapped,
     bound=at_most(1e-10),

@@ -303,7 +303,7 @@ def extra_parameters(seed, make=MultiHeadAttention):
 
 prove(
     "cross-attention-has-weights-of-its-own",
-    en="A decoder layer has the weights of an encoder layer plus one whole attention and its norm.",
+    en="A decoder layer has an encoder layer's parameters plus one whole attention and its norm.",
     zh="解码器层比编码器层恰好多出一整个注意力及其归一化的参数。",
     of=(
         "extra parameters / those of one attention and its norm",

@@ -64,7 +64,7 @@ prove(
     "keys-of-one-head-compete",
     en="Within one head, a key gains weight only at the expense of all the others.",
     zh="在同一个头里，一个键的权重变大，其他所有键的权重都要按比例变小。",
-    of=("relative deviation from the predicted loss", "与预测损失之间的相对偏差"),
+    of=("relative deviation from the predicted drop in weight", "与理论预测的权重降幅的相对偏差"),
     measure=loss_of_the_others,
     bound=at_most(1e-10),
     control=broken("a sigmoid for each key", "每个键各用一个 sigmoid", normalise=sigmoids),
@@ -206,7 +206,7 @@ prove(
     "two-single-head-layers-serve-two-places",
     en="Two layers with one head each return two contents unmixed.",
     zh="两层、每层一个头，也能原样取回两处内容。",
-    of=("held-out R², K = 2", "留出数据上的 R²，K = 2"),
+    of=("held-out R², K = 2", "留出集 R²，K = 2"),
     measure=lambda seed, n_layers=2: (
         train_retrieval(seed, n_heads=1, n_targets=2, n_layers=n_layers, **FAST).r_squared
     ),
@@ -266,7 +266,7 @@ prove(
     "more-heads-do-not-generalise-better-where-one-suffices",
     en="Where one pattern is enough, eight heads generalise no better than one.",
     zh="如果一种注意力模式就够用，八个头的泛化并不比一个头好。",
-    of=("R² of 8 heads − R² of 1 head, held out", "8 个头与 1 个头的留出 R² 之差"),
+    of=("R² of 8 heads − R² of 1 head, held out", "留出集 R²：8 个头 − 1 个头"),
     measure=lambda seed, n_targets=1: (
         train_retrieval(seed, n_heads=8, n_targets=n_targets, **FEW).r_squared
         - train_retrieval(seed, n_heads=1, n_targets=n_targets, **FEW).r_squared
@@ -379,7 +379,7 @@ prove(
     "fewer-heads-than-taps-cannot-convolve",
     en="Four heads with fixed patterns cannot be a convolution with five independent taps.",
     zh="四个模式固定的头，无论如何都拼不出五个独立抽头的卷积。",
-    of=("least squared error / squared size", "最小平方误差 / 卷积的平方大小"),
+    of=("least squared error / squared size", "最小平方误差 / 卷积元素的平方和"),
     measure=lambda seed, twins=False: least_residual(seed, twins)[TAPS - 1],
     bound=at_least(0.045),
     control=broken("two taps are equal", "其中两个抽头相同", twins=True),
@@ -454,11 +454,11 @@ def maps_kept(run=plain, heads=(2, 4, 8)):
 prove(
     "every-head-keeps-a-map-of-its-own",
     en="Unless attention is fused, h heads keep h maps of weights for the backward pass.",
-    zh="除非使用融合实现，否则 h 个头要为反向传播保留 h 张权重图。",
+    zh="除非使用融合路径，否则 h 个头要为反向传播保留 h 张权重图。",
     of=("extra maps kept per extra head", "每多一个头多保留的权重图数"),
     measure=maps_kept,
     bound=exactly(1.0),
-    control=broken("the fused path", "融合实现", run=fused),
+    control=broken("the fused path", "融合路径", run=fused),
     settles={"mh-parallel-therefore-faster": "refuted"},
 )
 

@@ -312,7 +312,7 @@ prove(
     bound=within(0.8, 1.2),
     control=broken(
         "everybody looks back only",
-        "只许往前面看",
+        "只许看前面的位置",
         way=partial(reread, see=earlier(torch.arange(TOKENS))),
     ),
 )
@@ -348,7 +348,7 @@ prove(
     ),
     measure=lambda seed, way=raw_keys: [depends(seed, d, way).diagonal().max() for d in DEEP],
     bound=exactly(0.0),
-    control=broken("keys are what the layer below found", "键取自下一层的输出", way=reread),
+    control=broken("keys are what the layer below found", "键取自前一层的输出", way=reread),
 )
 
 # %% [markdown]
@@ -483,7 +483,7 @@ def after(seed, rule):
 prove(
     "kept-tokens-make-it-read-visible-ones",
     en="With a tenth kept, the model reads visible tokens: its loss beats any blind guess.",
-    zh="留下一成不变，模型才会去读可见的 token：损失低于一切看不到该 token 的预测。",
+    zh="留下一成不变，模型就会去读可见的 token：损失低于一切看不到该 token 的预测。",
     of=("loss on unmasked text / H", "未遮盖文本上的损失 / H"),
     measure=lambda seed, rule=BERTS: after(seed, rule)["loss on clean text"] / H,
     bound=at_most(0.9),  # 18 000 tokens: below 0.98 is beyond luck
@@ -495,7 +495,7 @@ prove(
 prove(
     "visible-tokens-are-believed-in-part",
     en="By 80/10/10 a visible token is believed in part: to within a factor 2 of Bayes' rule.",
-    zh="按 80/10/10 训练，可见的 token 只被相信一部分：与贝叶斯值相差不到一倍。",
+    zh="按 80/10/10 训练，可见的 token 只被相信一部分：与贝叶斯值相差在两倍以内。",
     of=("probability of a wrong visible token / Bayes", "错误的可见 token 得到的概率 / 贝叶斯值"),
     measure=lambda seed, rule=BERTS: (
         after(seed, rule)["believed"] / after(seed, BERTS)["believed by Bayes"]

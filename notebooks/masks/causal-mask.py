@@ -157,7 +157,7 @@ def refusals(seed, diagonal=-1):
 prove(
     "strict-mask-leaves-the-first-row-blind",
     en="A strict mask leaves the first position no key at all; the lab refuses it on both paths.",
-    zh="严格掩码让第一个位置一个键也看不到；实验库的两条路径都会拒绝它。",
+    zh="严格掩码让第一个位置一个键也看不到；实验室的两条计算路径都会拒绝它。",
     of=("1 = refused, 0 = answered", "1 = 报错，0 = 照常返回"),
     measure=refusals,
     bound=exactly(1.0),

@@ -416,7 +416,7 @@ def refusals(seed, visible=0):
 prove(
     "blind-query-is-refused",
     en="A query that may see no key is an error in this lab, on both paths, not NaN or zeros.",
-    zh="本实验库中，看不到任何键的查询会直接报错，两条路径都是，而不是返回 NaN 或零。",
+    zh="在实验室里，看不到任何键的查询会直接报错，两条路径都是，而不是返回 NaN 或零。",
     of=("1 = refused, 0 = answered", "1 = 报错，0 = 照常返回"),
     measure=refusals,
     bound=exactly(1.0),
