@@ -118,40 +118,42 @@ def test_anybody_can_move_what_can_be_moved(visit, path, theme, width):
 
 def test_a_wider_head_without_a_scale_looks_at_one_key(visit):
     with visit("attention/why-scale/") as page:
-        page.get_by_label("nothing").check()
-        page.get_by_label("Width of the head").fill("12")
-        assert (
-            page.locator(".qa-explore__says")
-            .inner_text()
-            .startswith("One query, 64 keys: the largest weight is 100 %")
-        )
-        before = page.locator(".qa-bars").inner_html()
-        page.get_by_role("button", name="Draw again").click()
-        assert page.locator(".qa-bars").inner_html() != before
+        explorer = page.locator(".qa-explore")
+        explorer.get_by_label("nothing").check()
+        explorer.get_by_label("Width of the head").fill("12")
+        assert says(explorer).startswith("One query, 64 keys: the largest weight is 100 %")
+        before = explorer.locator(".qa-bars").inner_html()
+        explorer.get_by_role("button", name="Draw again").click()
+        assert explorer.locator(".qa-bars").inner_html() != before
 
 
 def test_a_head_that_is_switched_off_takes_its_place_with_it(visit):
     with visit("zh/attention/head-subspaces/") as page:
-        says = page.locator(".qa-explore__says")
-        assert says.inner_text() == "原先看向的每个位置，现在仍有头在看。"
-        page.get_by_role("button", name="头 0").click()
-        assert "丢失" in says.inner_text()
-        page.get_by_label("要取的是").select_option("1")
-        assert "丢失" not in says.inner_text()
+        explorer = page.locator(".qa-explore")
+        assert "取不回来" not in says(explorer)
+        explorer.get_by_role("button", name="头 0").click()
+        assert "取不回来" in says(explorer)
+        explorer.locator("select").select_option("1")  # one place, which the others look at too
+        assert "取不回来" not in says(explorer)
         for head in "123":
-            page.get_by_role("button", name=f"头 {head}").click()
-        assert "丢失" in says.inner_text()
+            explorer.get_by_role("button", name=f"头 {head}").click()
+        assert "取不回来" in says(explorer)
 
 
 def test_a_mask_without_the_diagonal_leaves_the_first_query_blind(visit):
     with visit("masks/two-masks/") as page:
-        says = page.locator(".qa-explore__says")
-        page.get_by_role("button", name="the").click()
-        assert says.inner_text() == "“the” may look at 1 of 7 positions: the."
-        page.get_by_label("Attention").select_option("strict")
-        assert "refuses" in says.inner_text()
-        page.get_by_label("Attention").select_option("cross")
-        assert says.inner_text() == "“[BOS]” may look at 5 of 7 positions: the, cat, sat, on, it."
+        explorer = page.locator(".qa-explore")
+        explorer.get_by_role("button", name="the").click()
+        assert says(explorer) == "“the” may look at 1 of 7 positions: the."
+        explorer.locator("select[name=look]").select_option("strict")
+        assert "refuses" in says(explorer)
+        explorer.locator("select[name=look]").select_option("cross")
+        assert says(explorer) == "“[BOS]” may look at 5 of 7 positions: the, cat, sat, on, it."
+
+
+def says(explorer) -> str:
+    """What the explorer says of what it shows."""
+    return explorer.locator(".qa-explore__says").inner_text()
 
 
 def brief(violation: dict) -> tuple[str, ...]:
