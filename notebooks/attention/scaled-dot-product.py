@@ -45,17 +45,18 @@ torch.set_num_threads(1)
 #
 # The referee is a loop in plain Python: for each query, for each key, for each feature. It shares
 # no code with the lab or with PyTorch, and it treats one query at a time, so it also shows that
-# the matrix form is the one-query formula, row by row. Every axis has a size of its own.
+# the matrix form is the one-query formula, row by row. Every axis has a size of its own, with more
+# queries than keys and with fewer.
 
 # %%
 QUERIES, KEYS, D_K, D_V = 7, 5, 11, 13
 
 
-def inputs(seed):
+def inputs(seed, queries=QUERIES, keys=KEYS):
     """Queries, keys and values of 2 sequences and 3 heads, features of variance 1."""
-    q = gaussian((2, 3, QUERIES, D_K), seed)
-    k = gaussian((2, 3, KEYS, D_K), seed + 1_000_000)
-    return q, k, gaussian((2, 3, KEYS, D_V), seed + 2_000_000)
+    q = gaussian((2, 3, queries, D_K), seed)
+    k = gaussian((2, 3, keys, D_K), seed + 1_000_000)
+    return q, k, gaussian((2, 3, keys, D_V), seed + 2_000_000)
 
 
 def one_query_by_hand(q, keys, values):
@@ -87,10 +88,12 @@ def over_queries(scores, keep=None):
 
 def distances(seed, softmax=masked_softmax):
     """Largest difference of the matrix form from the loop, from PyTorch, from the fused path."""
-    q, k, v = inputs(seed)
-    out, _ = scaled_dot_product_attention(q, k, v, softmax=softmax)
-    others = (by_hand(q, k, v), F.scaled_dot_product_attention(q, k, v), fused_attention(q, k, v))
-    return [(out - other).abs().max() for other in others]
+    for sizes in ((QUERIES, KEYS), (4, 9)):
+        q, k, v = inputs(seed, *sizes)
+        out, _ = scaled_dot_product_attention(q, k, v, softmax=softmax)
+        torchs = F.scaled_dot_product_attention(q, k, v)
+        for other in (by_hand(q, k, v), torchs, fused_attention(q, k, v)):
+            yield (out - other).abs().max()
 
 
 prove(
@@ -98,7 +101,7 @@ prove(
     en="A loop over single queries, the matrix form and PyTorch's function give the same output.",
     zh="逐个查询的循环、矩阵写法和 PyTorch 自带的函数，三者输出相同。",
     of=("largest |difference| of the outputs", "输出的最大绝对差"),
-    measure=distances,
+    measure=lambda seed, softmax=masked_softmax: list(distances(seed, softmax)),
     bound=at_most(1e-12),
     control=broken("softmax over the queries", "softmax 沿查询轴做", softmax=over_queries),
     settles={"sdpa-definition": "holds"},
@@ -130,25 +133,29 @@ prove(
 )
 
 # %% [markdown]
-# A convex hull has no point that lies farther out, in any direction, than the values themselves.
-# So we look along 2000 random directions for an output that does.
+# Five random points in 13 dimensions are affinely independent: a point of the plane through
+# them is a mixture of them, with coefficients of sum 1, in one way only, and it lies in their hull
+# if none of these is negative. So we solve for the coefficients from outputs and values alone,
+# without the weights. An output outside the plane leaves a residual.
 
 
 # %%
-def beyond_the_values(seed, softmax=masked_softmax):
-    """How far the farthest output lies beyond the farthest value, along the worst direction."""
+def outside_the_hull(seed, softmax=masked_softmax):
+    """The largest residual of the outputs as mixtures of the values, or negative coefficient."""
     q, k, v = inputs(seed)
     out, _ = scaled_dot_product_attention(q, k, v, softmax=softmax)
-    directions = F.normalize(gaussian((D_V, 2000), seed + 3_000_000), dim=0)
-    return ((out @ directions).amax(-2) - (v @ directions).amax(-2)).max()
+    values, outputs = (F.pad(x, (0, 1), value=1.0).mT for x in (v, out))  # the 1: of sum 1
+    coefficients = torch.linalg.lstsq(values, outputs).solution
+    residual = (values @ coefficients - outputs).abs().max()
+    return torch.maximum(residual, -coefficients.min())
 
 
 prove(
     "outputs-stay-in-the-hull-of-the-values",
     en="An output never leaves the convex hull of the values: attention only averages.",
     zh="输出始终落在各个值的凸包之内：注意力只做加权平均。",
-    of=("distance beyond the values, worst direction", "在最不利方向上超出各值的距离"),
-    measure=beyond_the_values,
+    of=("largest residual or negative coefficient", "最大残差或最大的负系数（取绝对值）"),
+    measure=outside_the_hull,
     bound=at_most(1e-12),
     control=broken("a sigmoid for each key", "每个键各用一个 sigmoid", softmax=sigmoids),
     settles={"softmax-gives-distribution": "holds"},
@@ -274,19 +281,19 @@ def layer_and_sequence(seed, length=LENGTH):
     return MultiHeadAttention(D_MODEL, HEADS).double(), gaussian((1, length, D_MODEL), seed)
 
 
-def own_weight(seed, keep=None):
-    """Smallest weight that a position gives to itself, over the average weight 1/n."""
+def least_weight(seed, keep=None):
+    """Smallest weight that a position gives to any, itself included, over the average 1/n."""
     layer, x = layer_and_sequence(seed)
     _, weights = layer.attend_with_weights(x, keep=keep)
-    return LENGTH * weights.diagonal(dim1=-2, dim2=-1).min()
+    return LENGTH * weights.min()
 
 
 prove(
     "a-position-attends-to-itself-too",
     en="Self-attention compares each position with all positions, itself included.",
     zh="自注意力让每个位置与所有位置比较，也包括它自己。",
-    of=("n · weight on oneself, smallest", "n · 对自身权重的最小值"),
-    measure=own_weight,
+    of=("n · weight, smallest of all pairs", "n · 权重，取所有位置对中的最小值"),
+    measure=least_weight,
     bound=at_least(0.001),
     control=broken("the diagonal hidden", "屏蔽对角线", keep=~torch.eye(LENGTH, dtype=torch.bool)),
     settles={"each-element-compared-with-others": "conditional"},
@@ -423,10 +430,9 @@ prove(
 # %% [markdown]
 # ## 6. What length does to the weights
 #
-# One key leads by g = 5; the other n − 1 have scores of mean 0 and variance σ². On average
-# e^score is e^(σ²/2), so the match should get e^g / (e^g + (n − 1) e^(σ²/2)). For σ = 1 the sum
-# has a relative standard deviation of √((e − 1)/n), 0.041 at n = 1000: the bound of ± 25 % is six
-# of them.
+# One key leads by g; the other n − 1 score 0. Then the match gets e^g / (e^g + n − 1). That is an
+# identity: what is left is the rounding of a sum of n terms, at most n ε = 2e-12 at n = 10 000,
+# hence the bound of 1e-11.
 
 
 # %%
@@ -437,29 +443,52 @@ def weight_of_the_match(seed, n, lead, spread_of_others, factor=1.0):
     return attention_weights(torch.ones(1, 1, dtype=torch.float64), k, scale=factor)[0, 0].item()
 
 
-def law(n, lead, spread_of_others):
-    return 1 / (1 + (n - 1) * math.exp(spread_of_others**2 / 2 - lead))
+LEADS = (2.0, 5.0, 10.0)
 
 
-CASES = ((100, 0.0), (1_000, 0.0), (10_000, 0.0), (1_000, 1.0), (10_000, 1.0))  # n, σ
-
-
-def over_the_law(seed, factor=lambda n: 1.0):
-    """The weight of a match that leads by 5, over the law; scores multiplied by `factor`."""
-    return [
-        weight_of_the_match(seed, n, 5.0, sigma, factor(n)) / law(n, 5.0, sigma)
-        for n, sigma in CASES
-    ]
+def off_the_law(factor=lambda n: 1.0):
+    """|weight / law − 1| of a match for each length and lead; scores multiplied by `factor`."""
+    for n in (100, 1_000, 10_000):
+        for lead in LEADS:
+            law = math.exp(lead) / (math.exp(lead) + n - 1)
+            yield abs(weight_of_the_match(0, n, lead, 0.0, factor(n)) / law - 1)
 
 
 prove(
     "a-fixed-lead-is-diluted",
-    en="A match that leads by g among n keys gets eᵍ/(eᵍ + (n − 1)e^(σ²/2)): less as n grows.",
-    zh="领先 g 的匹配键在 n 个键中分到 eᵍ/(eᵍ + (n − 1)e^(σ²/2))：n 越大，权重越小。",
-    of=("weight / law, n = 100 … 10 000", "权重 / 理论值，n = 100 … 10 000"),
-    measure=over_the_law,
-    bound=within(0.75, 1.25),
+    en="A match that leads n − 1 keys of score 0 by g gets eᵍ/(eᵍ + n − 1): less as n grows.",
+    zh="其余 n − 1 个键分数为 0 时，领先 g 的匹配键分到 eᵍ/(eᵍ + n − 1)：n 越大，权重越小。",
+    of=("|weight / law − 1|, n = 100 … 10 000", "|权重 / 理论值 − 1|，n = 100 … 10 000"),
+    measure=lambda factor=lambda n: 1.0: list(off_the_law(factor)),
+    bound=at_most(1e-11),
     control=broken("scores multiplied by ln n", "分数再乘以 ln n", factor=math.log),
+)
+
+# %% [markdown]
+# Let the other scores scatter, with mean 0 and variance σ². On average e^score is e^(σ²/2), so the
+# odds of the match, w / (1 − w), should be e^g / ((n − 1) e^(σ²/2)). The sum of the others has a
+# relative standard deviation of √((e^(σ²) − 1)/n): 0.041 at σ = 1 and n = 1000, less in the other
+# two cases. The bound of ± 25 % is five of them. Without scatter the ratio would be e^(σ²/2), at
+# least 1.65.
+
+
+# %%
+def odds_over_the_law(seed, scatter=1.0):
+    """The odds of a match over the law, for each case and lead; σ multiplied by `scatter`."""
+    for n, sigma in ((1_000, 1.0), (10_000, 1.0), (10_000, 1.5)):
+        for lead in LEADS:
+            weight = weight_of_the_match(seed, n, lead, scatter * sigma)
+            yield weight / (1 - weight) * (n - 1) * math.exp(sigma**2 / 2 - lead)
+
+
+prove(
+    "scattered-scores-dilute-more",
+    en="If the other scores scatter with variance σ², they count e^(σ²/2) times as much.",
+    zh="其余分数若有方差 σ²，它们的影响就放大到 e^(σ²/2) 倍。",
+    of=("odds of the match / law", "匹配键的权重与其余权重之比 / 理论值"),
+    measure=lambda seed, scatter=1.0: list(odds_over_the_law(seed, scatter)),
+    bound=within(0.75, 1.25),
+    control=broken("the others all score 0", "其余分数全为 0", scatter=0.0),
 )
 
 # %%

@@ -106,7 +106,8 @@ prove(
 # %% [markdown]
 # An untrained head therefore starts by looking at itself. With PyTorch's default weights a feature
 # of q has variance 1/3, so the self-score is about √d_k/3 and any other has standard deviation 1/3:
-# √d_k = 8 of them apart at d_k = 64.
+# √d_k = 8 of them apart at d_k = 64. A narrow head has no such lead: at d_k = 8 it is less than 3,
+# and among 64 tokens another one often comes first.
 
 
 # %%
@@ -118,8 +119,9 @@ def look_at_themselves(seed, tied=True):
 
 prove(
     "untrained-tied-head-looks-at-itself",
-    en="An untrained head with one matrix gives the largest weight to the token itself.",
-    zh="共用一个矩阵、尚未训练的头，会把最大的权重给 token 自己。",
+    en="An untrained head of width 64 with one matrix gives the largest weight to the token "
+    "itself.",
+    zh="宽 64、共用一个矩阵、尚未训练的头，会把最大的权重给 token 自己。",
     of=("share of the tokens, d_k = 64", "token 所占比例，d_k = 64"),
     measure=look_at_themselves,
     bound=at_least(0.9),
@@ -244,8 +246,8 @@ prove(
 # Under a causal mask each pair of tokens is scored once, by the later one. Take any scores below
 # the diagonal, mirror them above it, and put c on the diagonal, which is masked: for c large enough
 # the matrix is positive definite, so it is QQᵀ for some Q, its Cholesky factor. A tied head with
-# enough features therefore reaches every causal pattern of a sequence, if a token does not see
-# itself. The first token has nobody else, and looks at itself.
+# as many features as tokens therefore reaches every causal pattern of a sequence, if a token does
+# not see itself. The first token has nobody else, and looks at itself.
 
 
 # %%
@@ -272,8 +274,8 @@ def tied_against_wanted(seed, look=causal_without_self, length=16):
 
 prove(
     "one-matrix-reaches-every-causal-pattern",
-    en="Looking back only, and not at themselves, tied tokens can reach any attention pattern.",
-    zh="只看前文、不看自己时，共用一个矩阵也能实现任意的注意力模式。",
+    en="Looking back only, not at themselves, tied tokens with n features can reach any pattern.",
+    zh="只看前文、不看自己，且特征数不少于 token 数时，共用一个矩阵也能实现任意的注意力模式。",
     of=("largest |difference| of the weights", "权重的最大绝对差"),
     measure=tied_against_wanted,
     bound=at_most(1e-10),
@@ -335,8 +337,8 @@ def after_a_turn(seed, keys_too=True):
 
 prove(
     "queries-and-keys-have-no-basis-of-their-own",
-    en="Turn queries by any A and keys by A⁻ᵀ: every vector changes, no weight and no output does.",
-    zh="查询乘任意可逆的 A、键乘 A⁻ᵀ：向量全变了，权重和输出都不变。",
+    en="Turn queries by an invertible A and keys by A⁻ᵀ: no weight and no output changes.",
+    zh="查询乘可逆的 A、键乘 A⁻ᵀ：权重和输出都不变。",
     of=("largest |change|, weights and outputs", "权重、输出的最大变化"),
     measure=after_a_turn,
     bound=at_most(1e-10),
@@ -345,8 +347,9 @@ prove(
 )
 
 # %% [markdown]
-# Nor do the names: at d_k = d_model, where the matrices are square, A = W_K W_Q⁻¹ makes the old key
-# matrix the new query matrix. The key matrix must answer for it; if it stays, the head is tied.
+# Nor do the names: in one head without biases, at d_k = d_model, where the matrices are square,
+# A = W_Q⁻¹ W_K makes the old key matrix the new query matrix. The key matrix must answer for it; if
+# it stays, the head is tied.
 
 
 # %%
@@ -365,8 +368,10 @@ def roles_swapped(seed, answer=True, d_model=12):
 
 prove(
     "the-key-matrix-can-serve-as-query-matrix",
-    en="With a matching new key matrix, the old one can make the queries: no output changes.",
-    zh="配上相应的新键矩阵，原来的键矩阵可以当查询矩阵，对任何输入，输出都不变。",
+    en="At d_k = d_model, in one head without biases, the key matrix can make the queries: with a "
+    "matching new key matrix, no output changes.",
+    zh="d_k = d_model、单头、不带偏置时，配上相应的新键矩阵，原来的键矩阵可以当查询矩阵，"
+    "输出不变。",
     of=("largest |change| of the outputs", "输出的最大变化"),
     measure=roles_swapped,
     bound=at_most(1e-10),

@@ -37,8 +37,11 @@ torch.set_num_threads(1)
 #
 # The lab's encoder and decoder layers hold one class of attention. What differs is what it is
 # given: X to ask, M to be asked, a mask. With weights copied from PyTorch's layers, biases and
-# norms included and all drawn at random, they must agree to rounding, on both of the lab's paths.
-# The control exchanges the two masks and nothing else. Outputs are normalised, of size 1.
+# norms included and all drawn at random, they must agree to rounding, on both of the lab's paths:
+# outputs, and the gradients of a random mixture of them by every input, the memory included. The
+# target is tried at a length of its own and at the source's, where a mask could hide in
+# cross-attention unnoticed by any shape. The control exchanges the two masks and nothing else.
+# Outputs are normalised, of size 1.
 
 # %%
 D_MODEL, HEADS, D_FF = 22, 2, 13  # distinct sizes: a swapped axis must show
@@ -82,37 +85,53 @@ def in_our_names(layer, parts):
     return state
 
 
-@torch.no_grad()
-def beside_torch(seed, looks=None):
+def output_and_gradients(layer, *inputs):
+    """What a layer says, and the gradient of a random mixture of it by each input."""
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    out = layer(*inputs)
+    return out.detach(), *torch.autograd.grad((out * gaussian(out.shape, 0)).sum(), inputs)
+
+
+def largest_difference(ours, theirs):
+    return max((a - b).abs().max().item() for a, b in zip(ours, theirs, strict=True))
+
+
+def beside_torch(seed, looks=None, target=TARGET):
     """Largest |difference| of an encoder layer and a decoder layer from PyTorch's."""
     y, memory = (
-        gaussian((3, TARGET, D_MODEL), seed),
+        gaussian((3, target, D_MODEL), seed),
         gaussian((3, SOURCE, D_MODEL), seed + 1_000_000),
     )
     sizes = {"dropout": 0.0, "batch_first": True, "dtype": torch.float64}
     encoder = nn.TransformerEncoderLayer(D_MODEL, HEADS, D_FF, **sizes)
     decoder = nn.TransformerDecoderLayer(D_MODEL, HEADS, D_FF, **sizes)
     for parameter in [*encoder.parameters(), *decoder.parameters()]:
-        parameter.normal_(std=0.4)
-    torch_mask = nn.Transformer.generate_square_subsequent_mask(TARGET, dtype=torch.float64)
+        nn.init.normal_(parameter, std=0.4)
+    torch_mask = nn.Transformer.generate_square_subsequent_mask(target, dtype=torch.float64)
+    from_encoder = output_and_gradients(encoder, memory)
+    from_decoder = output_and_gradients(partial(decoder, tgt_mask=torch_mask), y, memory)
     changes = ({}, {}) if looks is None else [{"look": look} for look in looks]
     for attention in PATHS.values():
         sizes = {"d_model": D_MODEL, "n_heads": HEADS, "d_ff": D_FF, "attention": attention}
         ours = EncoderBlock(**sizes, **changes[0]).double()
         ours.load_state_dict(in_our_names(encoder, ENCODER_PARTS))
-        yield (ours(memory) - encoder(memory)).abs().max()
+        yield largest_difference(output_and_gradients(ours, memory), from_encoder)
         ours = DecoderBlock(**sizes, **changes[1]).double()
         ours.load_state_dict(in_our_names(decoder, DECODER_PARTS))
-        theirs = decoder(y, memory, tgt_mask=torch_mask)
-        yield (ours(y, memory) - theirs).abs().max()
+        yield largest_difference(output_and_gradients(ours, y, memory), from_decoder)
 
 
 prove(
     "one-attention-class-makes-both-of-torchs-layers",
     en="One attention class, wired three ways, gives PyTorch's encoder and decoder layers exactly.",
     zh="同一个注意力类，三种接法，就能与 PyTorch 的编码器层和解码器层完全一致。",
-    of=("largest |difference| from PyTorch's layers", "与 PyTorch 对应层的最大绝对差"),
-    measure=lambda seed, looks=None: list(beside_torch(seed, looks)),
+    of=(
+        "largest |difference| from PyTorch's outputs and gradients",
+        "与 PyTorch 对应层的输出及梯度的最大绝对差",
+    ),
+    measure=lambda seed, looks=None: [
+        list(beside_torch(seed, looks, target)) for target in (TARGET, SOURCE)
+    ],
     bound=at_most(1e-10),
     control=broken("the two masks exchanged", "两个掩码互换", looks=(causal_mask, full_mask)),
     settles={"three-uses-of-attention": "holds"},
@@ -123,10 +142,19 @@ prove(
 # attention with one set of weights is wired in the three ways. Self-attention without a mask: every
 # output depends on every position. With the causal mask: a triangle, its diagonal included.
 # Cross-attention: every output depends on every source position, but on one target position only,
-# its own. The control gives each the other's wiring: masks exchanged, memory left out.
+# its own. In a whole decoder layer, target and source of one length: still all of the source, and
+# the triangle of its self-attention. The control gives each the other's wiring: masks exchanged,
+# memory left out.
 
 
 # %%
+class Inward(MultiHeadAttention):
+    """A cross-attention that asks its own stream and leaves the memory out."""
+
+    def forward(self, query_input, memory=None, keep=None, cache=None):
+        return super().forward(query_input)
+
+
 def wrong_entries(seed, exchanged=False):
     """How many (output, input) pairs depend where they should not or do not where they should."""
     x, memory = (
@@ -141,7 +169,12 @@ def wrong_entries(seed, exchanged=False):
     def cross(x, memory):
         return attention(x, None if exchanged else memory)
 
+    wiring = {"look": full_mask, "cross_attention": Inward} if exchanged else {}
+    layer = DecoderBlock(D_MODEL, HEADS, D_FF, **wiring).double()
+    as_long = memory[:, :TARGET]
     expected = (
+        (lambda t: layer(x, t), as_long, ones),
+        (lambda t: layer(t, as_long), x, ones.tril()),
         (lambda t: attention(t, keep=encoder_mask), x, ones),
         (lambda t: attention(t, keep=decoder_mask), x, ones.tril()),
         (lambda t: cross(x, t), memory, torch.ones(TARGET, SOURCE, dtype=torch.bool)),
@@ -179,7 +212,11 @@ def lab_stacks(attention=MultiHeadAttention):
     ).double()
     model.encoder.blocks = model.encoder.blocks[:ENCODER_LAYERS]
     ids = torch.randint(11, (2, TARGET))
-    layers = {"encoder": model.encoder.blocks, "decoder": model.decoder.blocks}
+    layers = {
+        "encoder": model.encoder.blocks,
+        "decoder": model.decoder.blocks,
+        "whole encoder": [model.encoder],
+    }
     return layers, lambda: model(ids, ids.flip(1))
 
 
@@ -193,32 +230,41 @@ def torch_stacks():
     return layers, lambda: model(x, x.flip(1))
 
 
-def attention_calls(seed, stack="encoder"):
-    """How often each layer of the stack attends in one run, in both implementations."""
+ATTENTIONS = {"encoder": 1, "decoder": 2}
+EXCHANGED = {"encoder": 2, "decoder": 1}
+
+
+def excess_calls(seed, expected=ATTENTIONS):
+    """How often each layer attends in one run, less what is expected, in both implementations."""
     for layers, run in (lab_stacks(), torch_stacks()):
-        calls = [0] * len(layers[stack])
-        for i, layer in enumerate(layers[stack]):
-            for module in layer.modules():
-                if isinstance(module, (MultiHeadAttention, nn.MultiheadAttention)):
+        calls = {stack: [0] * len(layers[stack]) for stack in expected}
+        for stack in expected:
+            for i, layer in enumerate(layers[stack]):
+                for module in layer.modules():
+                    if isinstance(module, (MultiHeadAttention, nn.MultiheadAttention)):
 
-                    def count(*_, calls=calls, i=i):
-                        calls[i] += 1
+                        def count(*_, calls=calls[stack], i=i):
+                            calls[i] += 1
 
-                    module.register_forward_hook(count)
+                        module.register_forward_hook(count)
         run()
-        yield calls
+        yield [[count - expected[stack] for count in calls[stack]] for stack in expected]
 
 
 prove(
     "every-encoder-layer-attends-once",
     en="Every encoder layer attends once; a decoder layer, twice.",
     zh="每个编码器层只做一次注意力；解码器层做两次。",
-    of=("attentions run in each layer", "每层执行的注意力次数"),
-    measure=lambda seed, stack="encoder": list(attention_calls(seed, stack)),
-    bound=exactly(1.0),
-    control=broken("the decoder's layers", "改数解码器各层", stack="decoder"),
+    of=("attentions run in each layer, less 1 or 2", "每层执行的注意力次数，减去 1 或 2"),
+    measure=lambda seed, expected=ATTENTIONS: list(excess_calls(seed, expected)),
+    bound=exactly(0.0),
+    control=broken(
+        "2 expected of the encoder's, 1 of the decoder's",
+        "改为预期编码器层 2 次、解码器层 1 次",
+        expected=EXCHANGED,
+    ),
     settles={
-        "self-attention-only-first-encoder-layer": "refuted",
+        "self-attention-only-first-encoder-layer": "conditional",
         "cross-attention-in-encoder-block": "refuted",
     },
 )
@@ -245,26 +291,39 @@ def what_entered(layers, run):
     return seen
 
 
+CROSS = {"encoder": 0, "decoder": 1}
+CROSS_EXCHANGED = {"encoder": 1, "decoder": 0}
+
+
 @torch.no_grad()
-def reads_elsewhere(seed, stack="decoder"):
-    """For each layer, how many of its attentions take keys and values from another input."""
+def excess_readers(seed, expected=CROSS):
+    """Attentions of a layer that read another input, or the encoder's output, less expected."""
     for attention in PATHS.values():
-        layers, run = lab_stacks(attention)
-        for inputs, _ in what_entered(layers[stack], run):
-            yield sum(
-                not (torch.equal(x["W_Q"], x["W_K"]) or torch.equal(x["W_Q"], x["W_V"]))
-                for x in inputs
-            )
+        for stack, count in expected.items():
+            layers, run = lab_stacks(attention)
+            (_, whole), *seen = what_entered([*layers["whole encoder"], *layers[stack]], run)
+            for inputs, _ in seen:
+                read = [(x["W_Q"], (x["W_K"], x["W_V"])) for x in inputs]
+                elsewhere = sum(not any(torch.equal(q, s) for s in kv) for q, kv in read)
+                memory = sum(all(torch.equal(s, whole["output"]) for s in kv) for _, kv in read)
+                yield elsewhere - count, memory - count
 
 
 prove(
     "one-cross-attention-in-every-decoder-layer",
-    en="Every decoder layer has one attention that reads another input; no encoder layer has one.",
-    zh="每个解码器层恰有一个注意力从别处读取键和值；编码器层一个也没有。",
-    of=("attentions of a layer that read another input", "每层中从别处读取键和值的注意力个数"),
-    measure=lambda seed, stack="decoder": list(reads_elsewhere(seed, stack)),
-    bound=exactly(1.0),
-    control=broken("the encoder's layers", "改看编码器各层", stack="encoder"),
+    en="One attention in every decoder layer, and none in the encoder, reads the encoder's output.",
+    zh="每个解码器层恰有一个注意力从编码器的输出读取键和值；编码器层一个也没有。",
+    of=(
+        "attentions of a layer that read another input, or the encoder's output, less 1 or 0",
+        "每层中从别处（即编码器的输出）读取键和值的注意力个数，减去 1 或 0",
+    ),
+    measure=lambda seed, expected=CROSS: list(excess_readers(seed, expected)),
+    bound=exactly(0.0),
+    control=broken(
+        "1 expected of the encoder's, 0 of the decoder's",
+        "改为预期编码器层 1 个、解码器层 0 个",
+        expected=CROSS_EXCHANGED,
+    ),
     settles={"cross-attention-in-encoder-block": "refuted"},
 )
 
@@ -319,7 +378,7 @@ prove(
 )
 
 # %% [markdown]
-# ## 3. When is each of them needed?
+# ## 3. What is lost without each of them?
 #
 # A task with one part for each. The source is five symbols x₀ … x₄, each 0 to 4. The target begins
 # with a symbol r, drawn at random and not scored, as a sampled token would be. Then the model must
@@ -332,14 +391,16 @@ prove(
 # and x₄ is independent of r: no guess is right more often than 1/5. Without decoder self-attention
 # an output depends on the source and on its own input token, which is x[x₃] at the end (by the
 # diagonal pattern above); r is independent of both: 1/5 again. On 2000 held-out sequences 4.5
-# standard errors are 0.04, hence the bound 0.24. For the pointers there is no such ceiling: a
-# decoder that is wide or deep enough could follow them itself. That is a matter of learning, not of
-# information. (A blind guess at x[xᵢ] is right with probability 9/25: say i, since xᵢ may be i.)
+# standard errors are 0.04, hence the bound 0.24. For the pointers there is no such ceiling: the
+# road to the answer stays open, and given time the rest of the model learns to take it. In ten
+# pilot runs of 1000 steps without encoder self-attention the accuracy was 0.95 to 0.99. So that
+# claim is about the speed of learning, not about need. (A blind guess at x[xᵢ] is right with
+# probability 9/25: say i, since xᵢ may be i.)
 #
 # One layer each, 32 features, Adam. "Removed" means that the sub-layer says 0, from the start of
 # training; its residual connection remains. Steps and rate were chosen in pilot runs; "learned" is
 # an accuracy of 0.8, a little more than half-way between 0.55, where the pilots without encoder
-# self-attention ended, and 1. All was then tried on fresh seeds.
+# self-attention stood after 160 steps, and 1. All was then tried on fresh seeds.
 
 # %%
 SYMBOLS, HELD_OUT = 5, 2000
@@ -421,8 +482,8 @@ prove(
 # %%
 prove(
     "encoder-self-attention-learns-to-follow-pointers",
-    en="With encoder self-attention one layer learns to follow pointers; without it, it does not.",
-    zh="有编码器自注意力，一层的模型就学会了沿指针取值；没有则学不会。",
+    en="In 160 steps a layer with encoder self-attention follows pointers; without it, not yet.",
+    zh="训练 160 步，有编码器自注意力的一层模型已学会沿指针取值；没有的还没学会。",
     of=("held-out accuracy on the pointers", "指针部分的留出集准确率"),
     measure=lambda seed, removed=None: accuracies(seed, removed)["follow"],
     bound=at_least(0.8),

@@ -163,10 +163,11 @@ prove(
 # of K fixed places, concatenated. The keys see places, not content, so each head has one pattern
 # for all lists and hands over one weighted mean: 4 numbers. H heads hand over 4 H numbers, linear
 # in the content, and 4 K independent ones are asked for. A linear read-out can explain at most
-# the share H / K of their variance: R² ≤ min(1, H/K), computed without any network. Training
-# should come close. The bound allows ± 0.03; held-out R² over 4000 lists scatters by about 0.005,
-# the rest is for training that has not quite finished. Pilot runs chose the learning rate and the
-# 100 steps.
+# the share H / K of their variance: R² ≤ min(1, H/K), computed without any network. Without the
+# two conditions, keys blind to content and a linear read-out, there is no such ceiling. Training
+# should come close, where there are fewer heads than places. The bound allows ± 0.03; held-out R²
+# over 4000 lists scatters by about 0.005, the rest is for training that has not quite finished.
+# Pilot runs chose the learning rate and the 100 steps.
 
 # %%
 FAST = {"steps": 100, "lr": 0.03}
@@ -182,8 +183,9 @@ def above_the_ceiling(seed, times=1):
 
 prove(
     "heads-over-targets-is-the-ceiling",
-    en="When K contents must be returned unmixed, H ≤ K heads explain the share H/K of them.",
-    zh="要原样取回 K 处内容时，H ≤ K 个头只能解释其中 H/K 的方差。",
+    en="When keys are blind to content, H < K heads and a linear read-out return the share H/K "
+    "of K contents.",
+    zh="若键看不到内容、读出层是线性的，H < K 个头只能取回 K 处内容方差的 H/K。",
     of=("R² − H/K", "R² − H/K"),
     measure=above_the_ceiling,
     bound=within(-0.03, 0.03),
@@ -225,7 +227,7 @@ prove(
 
 # %%
 def named_pairs(seed, share=2 / 3, symbols=32, d_model=16):
-    """The share of ordered pairs of symbols that can be told from what one head hands over."""
+    """The share of ordered pairs that can be told from what one head hands over, on both paths."""
     pattern = torch.tensor([share, 1 - share], dtype=torch.float64).log().expand(1, 2, 2)
     torch.manual_seed(seed)
     layer = MultiHeadAttention(
@@ -234,10 +236,11 @@ def named_pairs(seed, share=2 / 3, symbols=32, d_model=16):
     symbol = gaussian((symbols, d_model), seed)
     pairs = torch.cartesian_prod(torch.arange(symbols), torch.arange(symbols))
     with torch.no_grad():
-        found = layer(symbol[pairs])[:, 0]
+        paths = (layer(symbol[pairs]), layer.attend_with_weights(symbol[pairs])[0])
         values = symbol @ layer.W_V.weight.T @ layer.W_O.weight.T
         means = share * values[pairs[:, 0]] + (1 - share) * values[pairs[:, 1]]
-    return (torch.cdist(found, means).argmin(dim=1) == torch.arange(len(pairs))).double().mean()
+    nearest = [torch.cdist(found[:, 0], means).argmin(dim=1) for found in paths]
+    return [(place == torch.arange(len(pairs))).double().mean() for place in nearest]
 
 
 prove(
@@ -254,56 +257,40 @@ prove(
 # %% [markdown]
 # ### When more heads do not help
 #
-# Generalisation: 24 lists to learn from, the same at every step, and held-out lists to be judged
-# by. If one place is asked for, one head suffices, and eight should do no better: the bound is ±
-# 0.02. If two are asked for, the single head is over its ceiling and fits what it can, which does
-# not generalise.
+# Generalisation: 48 lists to learn from, the same at every step, and held-out lists to be judged
+# by. If one place is asked for, one head suffices. R² cannot exceed 1, so what one head leaves is
+# the most that others could add; that is measured, and what eight do add. Both are saturated, near
+# 0: where one pattern is enough there is nothing left to gain. The bound is ± 0.02, four times the
+# scatter of R² over 4000 lists. If two places are asked for, the single head is over its ceiling
+# of ½ and fits what it can, which does not generalise. With 24 lists instead of 48 a single head
+# failed to learn (R² < 0) in 4 of 60 runs on other seeds, eight heads in none.
 
 # %%
-FEW = {"n_lists": 24, **FAST}
+FEW = {"n_lists": 48, **FAST}
+
+
+def left_and_added(seed, n_targets=1):
+    """What one head leaves of the held-out R², and what eight heads add."""
+    one, eight = (
+        train_retrieval(seed, n_heads=h, n_targets=n_targets, **FEW).r_squared for h in (1, 8)
+    )
+    return [1 - one, eight - one]
+
 
 prove(
     "more-heads-do-not-generalise-better-where-one-suffices",
-    en="Where one pattern is enough, eight heads generalise no better than one.",
-    zh="如果一种注意力模式就够用，八个头的泛化并不比一个头好。",
-    of=("R² of 8 heads − R² of 1 head, held out", "留出集 R²：8 个头 − 1 个头"),
-    measure=lambda seed, n_targets=1: (
-        train_retrieval(seed, n_heads=8, n_targets=n_targets, **FEW).r_squared
-        - train_retrieval(seed, n_heads=1, n_targets=n_targets, **FEW).r_squared
+    en="Where one pattern is enough and 48 lists fix it, one head already generalises almost "
+    "perfectly; eight add nothing.",
+    zh="一种注意力模式就够、48 个列表足以确定它时，一个头的泛化已近乎完美，八个头并无增益。",
+    of=(
+        "1 − R² of 1 head, and R² of 8 heads − R² of 1, held out",
+        "留出集：1 − 单头的 R²，以及八个头的 R² − 单头的 R²",
     ),
+    measure=left_and_added,
     bound=within(-0.02, 0.02),
     control=broken("two places asked for", "要取回两处内容", n_targets=2),
     settles={"mh-better-generalisation": "conditional"},
-    tolerance=10.0,  # of the bound; the control's difference is about 1
-)
-
-# %% [markdown]
-# Stability: eight heads side by side in one layer, or one head in each of eight layers, eight
-# places asked for. At a learning rate of 0.02 both learn. Pilot runs on other seeds showed that
-# at 0.1 the stack still fails where the single layer learns; how badly it fails differs from run
-# to run, so an R² below 0, worse than no answer, counts as 0. The bound, 0.3, is about half of
-# the smallest gap of the pilots.
-
-# %%
-SIDE_BY_SIDE, STACKED = {"n_heads": 8, "n_layers": 1}, {"n_heads": 1, "n_layers": 8}
-
-
-def learned(seed, form, lr):
-    """Held-out R², 0 if it is worse than none."""
-    found = train_retrieval(seed, n_targets=8, content=2, steps=60, lr=lr, **form)
-    return max(0.0, found.r_squared)
-
-
-prove(
-    "eight-heads-stand-a-rate-that-eight-layers-do-not",
-    en="Eight heads in one layer still learn at a rate at which eight one-head layers fail.",
-    zh="同样的学习率下，一层八个头还能学会，八层单头却学不会。",
-    of=("R² side by side − R² stacked, rate 0.1", "并排的 R² − 堆叠的 R²，学习率 0.1"),
-    measure=lambda seed, lr=0.1: learned(seed, SIDE_BY_SIDE, lr) - learned(seed, STACKED, lr),
-    bound=at_least(0.3),
-    control=broken("a rate of 0.02", "学习率改为 0.02", lr=0.02),
-    settles={"mh-more-stable": "conditional"},
-    tolerance=1.0,
+    tolerance=0.5,  # of the bound, 0.02
 )
 
 # %% [markdown]
@@ -329,7 +316,7 @@ def offset_bias(offsets):
 
 
 def convolution_error(seed, heads=TAPS):
-    """Largest difference of the lab's attention from PyTorch's conv1d, over the offsets 0 to 4."""
+    """Largest difference of the lab's attention, on both paths, from PyTorch's conv1d."""
     taps, x = gaussian((D, D, TAPS), seed), gaussian((2, LENGTH, D), seed + 1_000_000)
     layer = MultiHeadAttention(
         D, heads, d_k=1, d_v=D, bias=False, scale=0.0, score_bias=offset_bias(range(heads))
@@ -337,8 +324,9 @@ def convolution_error(seed, heads=TAPS):
     with torch.no_grad():
         layer.W_V.weight.copy_(torch.eye(D).repeat(heads, 1))
         layer.W_O.weight.copy_(taps[:, :, :heads].permute(0, 2, 1).flatten(1))
-        found = layer(x)[:, : LENGTH - TAPS + 1]
-    return (found - F.conv1d(x.transpose(1, 2), taps).transpose(1, 2)).abs().max()
+        paths = (layer(x), layer.attend_with_weights(x)[0])
+    wanted = F.conv1d(x.transpose(1, 2), taps).transpose(1, 2)
+    return [(found[:, : LENGTH - TAPS + 1] - wanted).abs().max() for found in paths]
 
 
 prove(
@@ -389,45 +377,18 @@ prove(
 # %% [markdown]
 # ## 5. What heads cost
 #
-# Eight heads of width d/8 or one of width d, on the path that keeps the weights. Medians of 15
-# runs, taken in turn. A clock on a busy machine is unreliable, so the claim is only that eight
-# heads are not faster, with 10 % to spare. The control gives the eight heads one of the eight
-# sequences: if the timer could not see a real saving, that would pass too.
+# Eight heads of width d/8 or one of width d, on the path that makes and keeps the weights and on
+# the fused one. Medians of 15 runs, taken in turn, on one CPU thread. What counts is the processor
+# time of that thread: on a busy machine a wall clock also counts the pauses, and those can fall in
+# step with the turns. The claim is only that eight heads are not faster, with 10 % to spare. The
+# control gives the eight heads one of the eight sequences: if the timer could not see a real
+# saving, that would pass too. On a GPU, where heads could be spread over more cores than one head
+# can fill, nothing was timed.
 
 # %%
 BATCH, LENGTH_TIMED, WIDTH = 8, 128, 128
 
 
-def time_ratio(seed, sequences=BATCH, runs=15):
-    """Median time of eight heads over that of one."""
-    torch.manual_seed(seed)
-    x = torch.randn(BATCH, LENGTH_TIMED, WIDTH)
-    one, eight = MultiHeadAttention(WIDTH, 1), MultiHeadAttention(WIDTH, 8)
-    clocks = {1: [], 8: []}
-    for _ in range(runs + 1):  # the first warms up
-        for heads, layer, given in ((1, one, x), (8, eight, x[:sequences])):
-            start = time.perf_counter()
-            layer.attend_with_weights(given)
-            clocks[heads].append(time.perf_counter() - start)
-    return statistics.median(clocks[8][1:]) / statistics.median(clocks[1][1:])
-
-
-prove(
-    "eight-heads-are-not-faster-than-one",
-    en="At the same total width, eight heads are not faster than one.",
-    zh="总宽度相同时，八个头并不比一个头快。",
-    of=("time of 8 heads / time of 1 head", "8 个头的耗时 / 1 个头的耗时"),
-    measure=time_ratio,
-    bound=at_least(0.9),
-    control=broken(
-        "eight heads with an eighth of the work", "八个头只做八分之一的工作", sequences=1
-    ),
-    settles={"mh-parallel-therefore-faster": "refuted"},
-    tolerance=4.0,
-)
-
-
-# %%
 def plain(layer, x):
     """The path that makes the weights, and keeps them for the backward pass."""
     return layer.attend_with_weights(x)
@@ -438,6 +399,41 @@ def fused(layer, x):
     return layer(x)
 
 
+def time_ratio(run, seed, sequences, runs=15):
+    """Median processor time of eight heads over that of one."""
+    torch.manual_seed(seed)
+    x = torch.randn(BATCH, LENGTH_TIMED, WIDTH)
+    one, eight = MultiHeadAttention(WIDTH, 1), MultiHeadAttention(WIDTH, 8)
+    clocks = {1: [], 8: []}
+    for _ in range(runs + 1):  # the first warms up
+        for heads, layer, given in ((1, one, x), (8, eight, x[:sequences])):
+            start = time.thread_time()
+            run(layer, given)
+            clocks[heads].append(time.thread_time() - start)
+    return statistics.median(clocks[8][1:]) / statistics.median(clocks[1][1:])
+
+
+prove(
+    "eight-heads-are-not-faster-than-one",
+    en="On one CPU thread, at the same total width, eight heads are not faster than one.",
+    zh="在 CPU 单线程上，总宽度相同时，八个头并不比一个头快。",
+    of=(
+        "CPU time of 8 heads / CPU time of 1 head, plain and fused",
+        "8 个头的 CPU 时间 / 1 个头的 CPU 时间（普通路径、融合路径）",
+    ),
+    measure=lambda seed, sequences=BATCH: [
+        time_ratio(run, seed, sequences) for run in (plain, fused)
+    ],
+    bound=at_least(0.9),
+    control=broken(
+        "eight heads with an eighth of the work", "八个头只做八分之一的工作", sequences=1
+    ),
+    settles={"mh-parallel-therefore-faster": "refuted"},
+    tolerance=1.0,
+)
+
+
+# %%
 def maps_kept(run=plain, heads=(2, 4, 8)):
     """What h heads keep beyond what one keeps, in maps of [query key], over h − 1."""
     x = gaussian((3, 37, 24), 0).float()
@@ -464,26 +460,25 @@ prove(
 
 
 # %% [markdown]
-# How many heads? d_model = 512, the base model's width, has ten divisors. Of the numbers from 1
-# to 64, the seven powers of two divide it, and 57 do not. Giving d_k lifts the restriction.
+# How many heads? d_model = 512, the base model's width, is divided by seven of the numbers from 1
+# to 64: the powers of two. The layer should refuse the others and no more. Giving d_k lifts that.
 
 
 # %%
-def share_refused(d_k=None):
-    """The share of 1 … 64 heads that a layer of width 512 refuses."""
+def wrongly_judged(d_k=None):
+    """How many of 1 … 64 heads a layer of width 512 refuses although they divide, or accepts."""
     with torch.device("meta"):
-        return (
-            sum(refused(lambda h=h: MultiHeadAttention(512, h, d_k=d_k)) for h in range(1, 65)) / 64
-        )
+        answers = [refused(lambda h=h: MultiHeadAttention(512, h, d_k=d_k)) for h in range(1, 65)]
+    return sum(answer != (512 % h > 0) for h, answer in enumerate(answers, start=1))
 
 
 prove(
     "any-divisor-of-the-width-will-do",
     en="A width of 512 admits 1, 2, 4, … 64 heads: eight is one choice among them.",
     zh="宽度 512 允许 1、2、4、…、64 个头：8 只是其中一种选择。",
-    of=("share of 1 … 64 heads refused", "1 … 64 个头中被拒绝的比例"),
-    measure=share_refused,
-    bound=exactly(57 / 64),
+    of=("numbers of heads, 1 … 64, judged wrongly", "1 … 64 中判断有误的头数个数"),
+    measure=wrongly_judged,
+    bound=exactly(0.0),
     control=broken("d_k given", "另行指定 d_k", d_k=64),
     settles={"mh-eight-heads": "conditional"},
 )

@@ -213,13 +213,29 @@ def above_floor(seed, how):
 
 prove(
     "mask-token-stays-on-the-floor",
-    en="With [MASK] BERT cannot beat ln V on random tokens; with its key hidden it copies them.",
-    zh="在随机 token 上，用 [MASK] 时 BERT 的损失不低于 ln V；只屏蔽键，它就直接照抄。",
+    en="With [MASK] BERT does not beat ln V on random tokens; with just the key hidden it does.",
+    zh="在随机 token 上，用 [MASK] 时 BERT 的损失不低于 ln V；只屏蔽键，就会低于 ln V。",
     of=("held-out loss / ln V", "留出集损失 / ln V"),
     measure=lambda seed, how="[MASK]": above_floor(seed, how),
     bound=at_least(0.98),
     control=broken("hidden as a key instead", "改为屏蔽它这一列的分数", how="key"),
     tolerance=0.05,
+)
+
+# %% [markdown]
+# Below the floor is a leak; near 0 is a copy. A tenth of ln V leaves the right token a probability
+# of 8^−0.1 = 0.81 (geometric mean), where an honest model gives it 1/8.
+
+# %%
+prove(
+    "a-token-hidden-as-a-key-is-copied",
+    en="Hidden as a key only, a random token is copied: the loss is at most a tenth of ln V.",
+    zh="只屏蔽键，随机的 token 也会被照抄：损失至多为 ln V 的十分之一。",
+    of=("held-out loss / ln V", "留出集损失 / ln V"),
+    measure=lambda seed, how="key": above_floor(seed, how),
+    bound=at_most(0.1),
+    control=broken("[MASK] in its place", "换成 [MASK]", how="[MASK]"),
+    tolerance=0.3,
 )
 
 # %% [markdown]
@@ -395,6 +411,7 @@ prove(
 
 # %% [markdown]
 # The price of the order: of the n (n − 1) pairs of a guess and another token, an order keeps half.
+# Raw tokens as keys, which need no order, keep all.
 
 
 # %%
@@ -409,12 +426,24 @@ def context_share(seed, ordered=True):
 
 prove(
     "an-order-hides-half-the-context",
-    en="In one order a guess sees half of the other tokens, on average; [MASK] hides none of them.",
-    zh="在一个顺序里，每次猜测平均只看得到一半的其他 token；[MASK] 则一个都不挡。",
+    en="In one order a guess sees, on average, half of the other tokens.",
+    zh="在一个顺序里，每次猜测平均只看得到一半的其他 token。",
     of=("share of the other tokens that a guess depends on", "猜测所依赖的其他 token 的比例"),
     measure=context_share,
     bound=exactly(0.5),
     control=broken("keys stay the tokens, no order", "键用 token 本身，不排顺序", ordered=False),
+)
+
+
+# %%
+prove(
+    "raw-keys-show-all-the-others",
+    en="If every layer's keys are the tokens themselves, a guess sees all the other tokens.",
+    zh="若每一层的键都是 token 本身，每次猜测都看得到所有其他 token。",
+    of=("share of the other tokens that a guess depends on", "猜测所依赖的其他 token 的比例"),
+    measure=lambda seed, ordered=False: context_share(seed, ordered),
+    bound=exactly(1.0),
+    control=broken("two streams in an order", "双流，按顺序看", ordered=True),
 )
 
 # %% [markdown]
@@ -491,45 +520,72 @@ prove(
     tolerance=0.1,
 )
 
+# %% [markdown]
+# Where a wrong token is shown, Bayes' rule (of the whole text, as `believe` has it) gives it about
+# a third and the right one about 0.46. The margin is a factor of 2 on the former: what copies (1)
+# and what does not read the token (q = 0.05, its share of the texts) are both farther off. And the
+# sign of the difference of the two needs no margin: the right token wins, or the wrong one does.
+
 # %%
 prove(
     "visible-tokens-are-believed-in-part",
-    en="By 80/10/10 a visible token is believed in part: to within a factor 2 of Bayes' rule.",
-    zh="按 80/10/10 训练，可见的 token 只被相信一部分：与贝叶斯值相差在两倍以内。",
-    of=("probability of a wrong visible token / Bayes", "错误的可见 token 得到的概率 / 贝叶斯值"),
+    en="By 80/10/10 a wrong token shown is believed, on average, within a factor 2 of Bayes' rule.",
+    zh="按 80/10/10 训练，对眼前错误的 token，模型平均的相信程度与贝叶斯值相差在两倍以内。",
+    of=(
+        "mean probability of the wrong token shown / Bayes",
+        "眼前错误的 token 得到的平均概率 / 贝叶斯值",
+    ),
     measure=lambda seed, rule=BERTS: (
         after(seed, rule)["believed"] / after(seed, BERTS)["believed by Bayes"]
     ),
-    bound=within(0.5, 2.0),  # a factor 2, set after the pilot: after 90 steps it is not there yet
+    bound=within(1 / 2, 2.0),  # the margin: a factor 2, as 90 steps do not reach Bayes' value
     control=broken("none swapped", "一个也不换成随机 token", rule=NONE_SWAPPED),
     tolerance=0.2,
 )
 
+
 # %%
+def right_over_wrong(seed, rule=BERTS):
+    """Mean probability of the right token less that of the wrong one that is shown."""
+    found = after(seed, rule)
+    return found["corrected"] - found["believed"]
+
+
 prove(
-    "swapped-tokens-teach-it-to-correct",
-    en="With a tenth swapped, the model doubts a wrong token and names the right one instead.",
-    zh="换掉一成之后，模型会怀疑错误的 token，转而说出正确的那个。",
-    of=(
-        "probability of the right token where a wrong one stands",
-        "错误 token 处，正确 token 的概率",
+    "swaps-keep-it-from-copying",
+    en=(
+        "Where tokens are also kept, swapping a tenth prevents copying: on average, the right "
+        "token beats the wrong one shown."
     ),
-    measure=lambda seed, rule=BERTS: after(seed, rule)["corrected"],
-    bound=at_least(0.23),  # half of what Bayes' rule gives; a copy gives 0
+    zh=(
+        "既然有保留不变的 token，再随机换掉一成，模型就不会照抄："
+        "平均而言，正确的 token 比眼前错误的那个更可能。"
+    ),
+    of=(
+        "where a wrong token stands, mean probability of the right one − of the wrong one",
+        "错误 token 处，正确 token 与错误 token 的平均概率之差",
+    ),
+    measure=right_over_wrong,
+    bound=at_least(0.0),
     control=broken("none swapped", "一个也不换成随机 token", rule=NONE_SWAPPED),
     tolerance=0.2,
 )
 
 # %% [markdown]
 # What a model trained on [MASK] alone says about a visible token is not fixed by its training: it
-# is never asked. Nothing forces this result, so the bound is loose: half-way from a blind guess (1)
-# to the 0.6 that the pilot gave for 80/10/10.
+# is never asked. So no theorem sets this bound, and the margin is wide: half-way from a blind guess
+# (1) to the 0.6 that the pilot gave for 80/10/10. (On 130 other seeds the median was 1.1, but five
+# fell below 0.97: "no better than blind" holds for most runs, not for every one.) A model that
+# reads the token and is misled by it meets the bound as well: this does not say that it ignores it.
 
 # %%
 prove(
-    "mask-only-training-all-but-ignores-visible-tokens",
-    en="Trained on [MASK] alone, it all but ignores what it sees: roughly as good as blind.",
-    zh="只用 [MASK] 训练，模型几乎不理会可见的 token：损失和看不到时差不多。",
+    "mask-only-training-gains-little-from-visible-tokens",
+    en=(
+        "Trained on [MASK] alone, it gains little from seeing the token: its loss is at most a "
+        "fifth below that of the best blind guess."
+    ),
+    zh="只用 [MASK] 训练，看得到 token 也没多少好处：损失比最好的盲猜至多低两成。",
     of=("loss on unmasked text / H", "未遮盖文本上的损失 / H"),
     measure=lambda seed, rule=ONLY_MASK: after(seed, rule)["loss on clean text"] / H,
     bound=at_least(0.8),

@@ -55,7 +55,8 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## 1. The mask that works
 #
-# Padded positions hold random numbers, not zeros: nothing may rest on what they hold.
+# Padded positions hold random numbers, not zeros: nothing may rest on what they hold. In the first
+# claim they are 10¹² times as large as the others, so that no constant stands in for −∞.
 
 # %%
 LENGTHS, PADDED, D_MODEL, HEADS = (7, 4, 2), 11, 26, 2
@@ -82,14 +83,24 @@ def both_paths(attention, x, keep):
     return attention(x, keep=keep), attention.attend_with_weights(x, keep=keep)[0]
 
 
+def nearer_is_better(queries, keys):
+    """A score bias: minus the distance in positions, the same for every head."""
+    apart = torch.arange(keys) - torch.arange(queries)[:, None]
+    return -apart.abs().double().expand(HEADS, -1, -1)
+
+
 @torch.no_grad()
 def against_alone(seed, hide=padding_mask):
-    """Both paths of one attention, padded, against each sentence by itself."""
-    attention, x, lengths = attention_and_batch(seed)
-    return [
-        worst(batch, lambda b, n: attention(x[b : b + 1, :n]))
-        for batch in both_paths(attention, x, hide(lengths, PADDED))
-    ]
+    """Without and with a score bias: both paths, padded with 10¹² times noise, against alone."""
+    found = []
+    for bias in (None, nearer_is_better):
+        attention, x, lengths = attention_and_batch(seed, score_bias=bias)
+        x = torch.where(real_tokens(lengths, PADDED)[..., None], x, 1e12 * x)
+        found += [
+            worst(batch, lambda b, n, x=x, attention=attention: attention(x[b : b + 1, :n]))
+            for batch in both_paths(attention, x, hide(lengths, PADDED))
+        ]
+    return found
 
 
 prove(
@@ -97,8 +108,8 @@ prove(
     en="With the mask, every real token gets what it gets without any padding.",
     zh="加了掩码后，每个真实 token 得到的输出与完全不填充时一样。",
     of=(
-        "largest |difference|, fused path and weights path",
-        "最大绝对差（融合路径与显式权重路径）",
+        "largest |difference|, fused path and weights path, without and with a score bias",
+        "最大绝对差（融合路径与显式权重路径，不带与带分数偏置）",
     ),
     measure=against_alone,
     bound=at_most(1e-12),
@@ -318,11 +329,13 @@ prove(
 # %%
 def outweighed(seed, hide=None):
     """Weight of one padded key, hidden with −c where the scores are 2c apart; c = 10⁴ and 10⁹."""
-    scores, keep = gaussian((16, PADDED), seed), torch.arange(PADDED)[None] < PADDED - 1
+    drawn, keep = gaussian((16, PADDED), seed), torch.arange(PADDED)[None] < PADDED - 1
     found = []
-    for c in (1e4, 1e9):
-        found.append((hide or added(-c))(scores + 2 * c * ~keep, keep)[:, -1])
-        found.append((hide or filled(-c))(scores - 2 * c * keep, keep)[:, -1])
+    for dtype in (torch.float64, torch.float32):
+        scores = drawn.to(dtype)
+        for c in (1e4, 1e9):
+            found.append((hide or added(-c))(scores + 2 * c * ~keep, keep)[:, -1])
+            found.append((hide or filled(-c))(scores - 2 * c * keep, keep)[:, -1])
     return found
 
 
@@ -330,7 +343,10 @@ prove(
     "any-finite-constant-can-lose",
     en="Any finite constant can lose: where scores differ by twice its size, padding takes over.",
     zh="任何有限的常数都可能失效：分数相差到它的两倍时，填充拿走全部权重。",
-    of=("weight of the padded key, 10⁴ and 10⁹", "填充键的权重（常数取 10⁴ 和 10⁹）"),
+    of=(
+        "weight of the padded key, 10⁴ and 10⁹, float64 and float32",
+        "填充键的权重（常数取 10⁴ 和 10⁹，float64 与 float32）",
+    ),
     measure=outweighed,
     bound=at_least(0.99),
     control=broken("−∞ instead", "改用 −∞", hide=masked_softmax),
@@ -404,11 +420,11 @@ prove(
 
 # %%
 def refusals(seed, visible=0):
-    """1 for each path that refuses a query with `visible` keys, 0 for each that answers."""
-    q = gaussian((1, HEADS, 3, 13), seed)
-    k, v = gaussian((2, 1, HEADS, 5, 13), seed)
-    keep = torch.ones(1, 1, 3, 5, dtype=torch.bool)
-    keep[..., 1, visible:] = False
+    """1 for each path that refuses one query with `visible` keys, 0 for each that answers."""
+    q = gaussian((2, HEADS, 3, 13), seed)
+    k, v = gaussian((2, 2, HEADS, 5, 13), seed)
+    keep = torch.ones(2, 1, 3, 5, dtype=torch.bool)
+    keep[1, :, 1, visible:] = False  # of the second sentence alone
     paths = fused_attention, scaled_dot_product_attention
     return [refused(partial(attend, q, k, v, keep)) for attend in paths]
 

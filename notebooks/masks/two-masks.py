@@ -32,6 +32,7 @@ from qa_lab.transformer.masks import (
     masked_softmax,
     packed_mask,
     prefix_mask,
+    real_tokens,
     window_mask,
 )
 from qa_lab.transformer.models import DecoderOnly, EncoderOnly, Transformer
@@ -80,32 +81,43 @@ prove(
 
 
 # %%
-def decoder_patterns(seed, look=None, path="fused"):
+def decoder_patterns(seed, look=None, path="fused", memory_keep=None):
     """What a decoder's outputs depend on: its own inputs, and the encoder's memory."""
     changes = {"look": look} if look else {}
     decoder = Decoder(*SMALL, attention=on(path), **changes).double()
     y, memory = gaussian((1, 5, 6), seed), gaussian((1, 7, 6), seed + 1_000_000)
-    own = dependence(lambda y: decoder(y, memory), y)
-    return own > 0, dependence(lambda m: decoder(y, m), memory) > 0
-
-
-def misplaced(seed, look=None):
-    """Entries that differ from a triangle (own inputs) and from all True (memory), together."""
-    found = []
-    for path in PATHS:
-        own, memory = decoder_patterns(seed, look, path)
-        found.append((own != causal_mask(5)).sum() + (~memory).sum())
-    return found
+    own = dependence(lambda y: decoder(y, memory, None, memory_keep), y)
+    return own > 0, dependence(lambda m: decoder(y, m, None, memory_keep), memory) > 0
 
 
 prove(
-    "decoder-is-triangular-cross-attention-full",
-    en="A decoder output depends on its own inputs up to itself, and on all of the source.",
-    zh="解码器的输出依赖目标端直到自身的输入，以及源端的全部位置。",
-    of=("entries out of place", "不符的元素个数"),
-    measure=misplaced,
+    "decoder-self-attention-is-triangular",
+    en="A decoder output depends on its own inputs up to itself, and on none after it.",
+    zh="解码器的输出依赖目标端直到自身的输入，不依赖其后的任何输入。",
+    of=("entries out of the triangle's place", "与三角不符的元素个数"),
+    measure=lambda seed, look=None: [
+        (decoder_patterns(seed, look, path)[0] != causal_mask(5)).sum() for path in PATHS
+    ],
     bound=exactly(0.0),
     control=broken("no mask in the decoder", "解码器不加掩码", look=full_mask),
+    settles={"sequence-mask-is-in-encoder": "refuted"},
+)
+
+# %%
+prove(
+    "cross-attention-sees-all-of-the-source",
+    en="Every decoder output depends on every position of the source: no triangle there.",
+    zh="解码器的每个输出都依赖源端的每个位置：那里没有三角。",
+    of=("independent pairs (target, source)", "互不依赖的（目标，源端）位置对个数"),
+    measure=lambda seed, memory_keep=None: [
+        (~decoder_patterns(seed, None, path, memory_keep)[1]).sum() for path in PATHS
+    ],
+    bound=exactly(0.0),
+    control=broken(
+        "a mask that hides one source token",
+        "掩码盖住源端的一个 token",
+        memory_keep=torch.arange(7)[None] != 3,
+    ),
     settles={"sequence-mask-is-in-encoder": "refuted"},
 )
 
@@ -165,12 +177,13 @@ prove(
 # changes when the padding changes, and nothing changes when a later token changes.
 
 # %%
-REAL = torch.tensor([True, True, True, False, False, True, True, True])
+ASKED = torch.tensor([3, 1, 4])  # tokens of each prompt, padded to 5; 3 tokens of answer follow
+REAL = torch.cat([real_tokens(ASKED, 5), torch.ones(3, 3, dtype=torch.bool)], 1)
 
 
 def either(length, device=None):
-    """The two masks joined by *or*."""
-    return causal_mask(length) | REAL
+    """The two masks joined by *or*, [batch 1 query key]."""
+    return causal_mask(length) | REAL[:, None, None]
 
 
 @torch.no_grad()
@@ -180,12 +193,12 @@ def broken_promises(seed, join_by_or=False):
     other = (ids + torch.randint(1, VOCAB, ids.shape)) % VOCAB
     last = torch.arange(8) == 7
     for path in PATHS:
-        look, keep = (either, None) if join_by_or else (causal_mask, REAL.expand(3, 8))
+        look, keep = (either, None) if join_by_or else (causal_mask, REAL)
         model = DecoderOnly(VOCAB, D_MODEL, HEADS, D_FF, 2, look=look, attention=on(path))
         before = model.double()(ids, keep)
         for changed, read in ((~REAL, REAL), (last, REAL & ~last)):
             after = model(torch.where(changed, other, ids), keep)
-            found.append((after - before)[:, read].abs().max())
+            found.append((after - before)[read].abs().max())
     return found
 
 
@@ -197,7 +210,7 @@ prove(
     measure=broken_promises,
     bound=at_most(1e-12),
     control=broken("joined by “or”", "用“或”合并", join_by_or=True),
-    settles={"two-kinds-of-mask": "holds"},
+    settles={"two-kinds-of-mask": "conditional"},
 )
 
 
@@ -222,7 +235,7 @@ prove(
     measure=all_real,
     bound=at_most(1e-12),
     control=broken("a mask that hides one token", "掩码盖住一个 token", hidden=1),
-    settles={"inference-uses-only-padding-mask": "refuted"},
+    settles={"inference-uses-only-padding-mask": "conditional"},
 )
 
 # %% [markdown]
@@ -263,7 +276,7 @@ prove(
     measure=change_of_the_last,
     bound=at_least(1e-3),
     control=broken("a decoder of one layer", "只有一层的解码器", depths=(1,)),
-    settles={"inference-uses-only-padding-mask": "refuted"},
+    settles={"inference-uses-only-padding-mask": "conditional"},
 )
 
 # %% [markdown]
@@ -273,14 +286,14 @@ prove(
 
 # %%
 @torch.no_grad()
-def in_pieces(seed, piece=1, look=full_mask):
-    """Largest |difference| of a text read in pieces through a cache from one causal pass."""
+def in_pieces(seed, piece=1, look=full_mask, whole=causal_mask, window=None):
+    """Largest |difference| of a text read in pieces through a cache from one masked pass."""
     ids, found = torch.randint(VOCAB, (3, 12)), []
     for path in PATHS:
-        whole, reader = twins(path, 3, causal_mask, look)
-        cache = reader.new_cache()
+        writer, reader = twins(path, 3, whole, look)
+        cache = reader.new_cache(window)
         logits = torch.cat([reader(part, cache=cache) for part in ids.split(piece, 1)], 1)
-        found.append((logits - whole(ids)).abs().max())
+        found.append((logits - writer(ids)).abs().max())
     return found
 
 
@@ -295,21 +308,30 @@ prove(
     measure=in_pieces,
     bound=at_most(1e-10),
     control=broken("two tokens at a time", "一次读两个 token", piece=2),
-    settles={"inference-uses-only-padding-mask": "refuted"},
+    settles={"inference-uses-only-padding-mask": "conditional"},
 )
 
 # %% [markdown]
-# A prompt read in chunks of 4: the mask of a chunk is the last 4 rows of the triangle over all
-# tokens so far. A triangle that begins in the top left corner of the [4 keys] rectangle instead
-# hides most of the past.
-
+# A prompt of 12 tokens read in chunks of 2, 3, 4 and 5: the mask of a chunk is the last rows of the
+# triangle over all tokens so far. A triangle that begins in the top left corner of the chunk's
+# [query key] rectangle instead hides most of the past.
 
 # %%
-def top_left(length, device=None):
-    """The last 4 rows hold a triangle from the top left corner, where an offset one belongs."""
+CHUNKS = 2, 3, 4, 5
+
+
+def top_left(length, device=None, *, chunk):
+    """The last chunk's rows hold a triangle from the top left corner, not an offset one."""
+    new = (length - 1) % chunk + 1
     keep = causal_mask(length)
-    keep[-4:] = torch.ones(4, length, dtype=torch.bool).tril()
+    keep[-new:] = torch.ones(new, length, dtype=torch.bool).tril()
     return keep
+
+
+def in_chunks(seed, corner=False):
+    """`in_pieces` for every size of chunk."""
+    looks = {chunk: partial(top_left, chunk=chunk) if corner else causal_mask for chunk in CHUNKS}
+    return [in_pieces(seed, chunk, look) for chunk, look in looks.items()]
 
 
 prove(
@@ -317,13 +339,105 @@ prove(
     en="A prompt read in chunks needs the causal mask, its triangle set off by the tokens so far.",
     zh="分块读入提示时仍需因果掩码，而且三角要按已读的 token 数平移。",
     of=(
-        "largest |difference| of the logits from one causal pass",
-        "与一次因果前向的 logit 最大绝对差",
+        "largest |difference| of the logits from one causal pass, chunks of 2 … 5",
+        "与一次因果前向的 logit 最大绝对差，每块 2 … 5 个 token",
     ),
-    measure=lambda seed, look=causal_mask: in_pieces(seed, piece=4, look=look),
+    measure=in_chunks,
     bound=at_most(1e-10),
-    control=broken("triangle from the top left corner", "三角从左上角开始", look=top_left),
-    settles={"inference-uses-only-padding-mask": "refuted"},
+    control=broken("triangle from the top left corner", "三角从左上角开始", corner=True),
+    settles={"inference-uses-only-padding-mask": "conditional"},
+)
+
+# %% [markdown]
+# The padding mask through a cache. Prompts of 2, 4 and 3 tokens are padded to 4, read at once, and
+# continued by one token, another one, and three; the referee is each row alone, not padded.
+# (No position signals: they would have to be shifted as well.)
+
+# %%
+PROMPTS, PIECES = torch.tensor([2, 4, 3]), (4, 1, 1, 3)
+KEEP = torch.cat([real_tokens(PROMPTS, 4), torch.ones(3, 5, dtype=torch.bool)], 1)
+
+
+def no_positions(x, start=0):
+    """Nothing is added: attention alone tells positions apart, by its mask."""
+    return x
+
+
+@torch.no_grad()
+def ragged(seed, told=True):
+    """Largest |difference| of ragged prompts and answers in a cache from each row alone."""
+    ids, found = torch.randint(VOCAB, (3, 9)), []
+    for path in PATHS:
+        model = DecoderOnly(
+            VOCAB, D_MODEL, HEADS, D_FF, 3, attention=on(path), positions=no_positions
+        ).double()
+        cache, parts = model.new_cache(), []
+        for part in ids.split(PIECES, 1):
+            keep = KEEP[:, : cache.seen + part.shape[1]]
+            parts.append(model(part, keep if told or not cache.seen else None, cache))
+        logits = torch.cat(parts, 1)
+        apart = [(logits[b, k] - model(ids[b][k][None])[0]).abs() for b, k in enumerate(KEEP)]
+        found.append(max(difference.max() for difference in apart))
+    return found
+
+
+prove(
+    "padding-stays-hidden-through-the-cache",
+    en="With a cache, every new token still needs the padding mask of the prompts it continues.",
+    zh="用了缓存，后续的每个新 token 仍需要提示部分的填充掩码。",
+    of=("largest |difference| of the logits from each row alone", "与单独计算的 logit 最大绝对差"),
+    measure=ragged,
+    bound=at_most(1e-10),
+    control=broken("padding forgotten after the prompt", "读完提示就忘了填充", told=False),
+    settles={"inference-uses-only-padding-mask": "conditional"},
+)
+
+# %% [markdown]
+# The encoder-decoder writes from START. Sources of 7, 4 and 2 tokens, padded to 7; targets of 6
+# tokens, read one at a time by a decoder without any causal mask, then in pieces of 2, 1 and 3 by
+# one with it. The referee is each pair alone: one causal pass, nothing padded.
+
+# %%
+SOURCES, STEPWISE = (7, 4, 2), ((full_mask, 1), (None, (2, 1, 3)))
+
+
+@torch.no_grad()
+def decode_pieces(seed, told=True):
+    """Largest |difference| of targets in a cache, sources padded, from each pair alone."""
+    source, target = torch.randint(VOCAB, (3, 7)), torch.randint(VOCAB, (3, 6))
+    keep, found = real_tokens(torch.tensor(SOURCES), 7), []
+    for path in PATHS:
+        sizes = VOCAB, D_MODEL, HEADS, D_FF, 2
+        alone = Transformer(*sizes, attention=on(path)).double()
+        for look, pieces in STEPWISE:
+            changes = {"look": look} if look else {}  # None: causal, as the lab's decoder comes
+            model = Transformer(*sizes, attention=on(path), **changes).double()
+            model.load_state_dict(alone.state_dict())
+            memory, cache, parts = model.encode(source, keep), model.new_cache(), []
+            for part in target.split(pieces, 1):
+                shown = keep if told or not cache.seen else None
+                parts.append(model.decode(part, memory, None, shown, cache))
+            apart = [
+                (logits - alone(source[b : b + 1, :n], target[b : b + 1])[0]).abs().max()
+                for b, (n, logits) in enumerate(zip(SOURCES, torch.cat(parts, 1), strict=True))
+            ]
+            found.append(max(apart))
+    return found
+
+
+prove(
+    "cached-cross-attention-needs-the-source-mask",
+    en="Writing from START with a cache needs the source's padding mask at every step; token by "
+    "token, no other mask.",
+    zh="用缓存从 START 写起，每一步都需要源端的填充掩码；逐个 token 写时，不需要别的掩码。",
+    of=(
+        "largest |difference| of the logits from each pair alone, token by token and in pieces",
+        "与单独计算的 logit 最大绝对差（逐个 token、分块）",
+    ),
+    measure=decode_pieces,
+    bound=at_most(1e-10),
+    control=broken("padding forgotten after the first step", "第一步之后忘了填充", told=False),
+    settles={"inference-uses-only-padding-mask": "conditional"},
 )
 
 
@@ -354,23 +468,35 @@ prove(
 # (In one layer, and with position i itself always visible, the two must be equal.)
 
 # %%
-DOCUMENTS, PREFIX, WINDOW, PLACES = (0, 0, 0, 1, 1, 2, 2, 2), 3, 3, 8
+DOCUMENTS, PREFIXES, WINDOWS, WINDOW, PLACES = (1, 1, 1, 0, 0, 2, 2, 2), (2, 3, 8), (1, 3, 7), 3, 8
+
+
+def packed(length, device=None):
+    """Documents laid end to end, each looking both ways; the first row of a batch of two."""
+    return packed_mask(torch.tensor([DOCUMENTS, DOCUMENTS[::-1]]))[0, 0]
 
 
 def packed_and_causal(length, device=None):
     """Documents laid end to end, each causal."""
-    return packed_mask(torch.tensor([DOCUMENTS]))[0, 0] & causal_mask(length)
+    return packed(length) & causal_mask(length)
 
 
-def prefix(length, device=None):
-    """The first PREFIX tokens look both ways, the rest are causal."""
-    return prefix_mask(torch.tensor([PREFIX]), length)[0, 0]
+def prefix(length, device=None, *, row):
+    """The first PREFIXES[row] tokens look both ways, the rest are causal; a row of a batch."""
+    return prefix_mask(torch.tensor(PREFIXES), length)[row, 0]
 
 
 MASKS = {  # the lab's mask, and when position i may see position j
-    "window": (partial(window_mask, window=WINDOW), lambda i, j: i - WINDOW < j <= i),
-    "prefix": (prefix, lambda i, j: j < PREFIX or j <= i),
-    "packed": (packed_and_causal, lambda i, j: DOCUMENTS[i] == DOCUMENTS[j] and j <= i),
+    **{
+        f"window of {w}": (partial(window_mask, window=w), lambda i, j, w=w: i - w < j <= i)
+        for w in WINDOWS
+    },
+    **{
+        f"prefix of {p}": (partial(prefix, row=row), lambda i, j, p=p: j < p or j <= i)
+        for row, p in enumerate(PREFIXES)
+    },
+    "packed, two-way": (packed, lambda i, j: DOCUMENTS[i] == DOCUMENTS[j]),
+    "packed, causal": (packed_and_causal, lambda i, j: DOCUMENTS[i] == DOCUMENTS[j] and j <= i),
 }
 
 
@@ -390,10 +516,14 @@ prove(
     "window-prefix-packed-are-what-they-say",
     en="Window, prefix and packed masks let through exactly the pairs that their names promise.",
     zh="窗口、前缀、打包三种掩码，放行的位置对与定义完全一致。",
-    of=("entries out of place: window, prefix, packed", "不符的元素个数：窗口、前缀、打包"),
+    of=(
+        "entries out of place: windows of 1, 3, 7, prefixes of 2, 3, 8, packed",
+        "不符的元素个数：窗口 1、3、7，前缀 2、3、8，打包",
+    ),
     measure=mislabelled,
     bound=exactly(0.0),
     control=broken("a plain causal mask in their place", "换成普通的因果掩码", plain_causal=True),
+    settles={"two-kinds-of-mask": "conditional"},
 )
 
 
@@ -402,7 +532,7 @@ def reach(seed, look=None):
     """How far back L layers see, over L (w − 1); windows of 3, L = 1 … 4, 10 positions."""
     x, found = gaussian((1, 10, 6), seed), []
     for layers in range(1, 5):
-        stack = Encoder(6, 2, 11, layers, look=look or MASKS["window"][0]).double()
+        stack = Encoder(6, 2, 11, layers, look=look or partial(window_mask, window=WINDOW)).double()
         seen = dependence(stack, x)[-1] > 0
         found.append((9 - seen.int().argmax()) / (layers * (WINDOW - 1)))
     return found
@@ -416,6 +546,27 @@ prove(
     measure=reach,
     bound=exactly(1.0),
     control=broken("no window", "不设窗口", look=causal_mask),
+)
+
+
+# %%
+def in_a_windowed_cache(seed, window=WINDOW):
+    """`in_pieces` under windows of 3, tokens one at a time, then four; a cache for `window`."""
+    look = partial(window_mask, window=WINDOW)
+    return [in_pieces(seed, piece, look, look, window) for piece in (1, 4)]
+
+
+prove(
+    "windowed-cache-equals-one-windowed-pass",
+    en="Under a window of w keys, a cache needs the last w − 1 positions, and no more.",
+    zh="窗口为 w 个键时，缓存只需保留最近的 w − 1 个位置。",
+    of=(
+        "largest |difference| of the logits from one windowed pass",
+        "与一次窗口前向的 logit 最大绝对差",
+    ),
+    measure=in_a_windowed_cache,
+    bound=at_most(1e-10),
+    control=broken("one position fewer", "少保留一个位置", window=WINDOW - 1),
 )
 
 # %% [markdown]
@@ -466,9 +617,10 @@ figure("masks-matter", draw_inference, panels=2, size=(8.6, 3.4), tolerance=0.25
 
 # %%
 def draw_other_masks(*panels):
-    for ax, (name, (look, _)) in zip(panels, MASKS.items(), strict=True):
+    shown = {"window": "window of 3", "prefix": "prefix of 3", "packed": "packed, causal"}
+    for ax, (name, mask) in zip(panels, shown.items(), strict=True):
         names = range(1, PLACES + 1)
-        matrix(ax, look(PLACES), rows=names, columns=names, fmt="{:.0f}")
+        matrix(ax, MASKS[mask][0](PLACES), rows=names, columns=names, fmt="{:.0f}")
         ax.set(title=name, xlabel="key", ylabel="query")
 
 

@@ -70,6 +70,8 @@ class Retriever(nn.Module):
         n_queries: Learned queries.
         n_layers: Times that a query asks; each answer is added to it before it asks again.
         keys_see_content: Whether a key may depend on what is stored at its place.
+        n_kv_heads: Key and value heads. None: n_heads.
+        d_k: Width of a query, a key and a value, per head. None: d_model / n_heads.
 
     Raises:
         ValueError: A count is below 1, or d_model has no room for content and place.
@@ -85,6 +87,8 @@ class Retriever(nn.Module):
         n_queries: int = 1,
         n_layers: int = 1,
         keys_see_content: bool = False,
+        n_kv_heads: int | None = None,
+        d_k: int | None = None,
     ) -> None:
         super().__init__()
         at_least(1, n_targets=n_targets, content=content, n_queries=n_queries, n_layers=n_layers)
@@ -95,7 +99,8 @@ class Retriever(nn.Module):
             )
         self.query = nn.Parameter(torch.randn(n_queries, d_model))
         self.attentions = nn.ModuleList(
-            MultiHeadAttention(d_model, n_heads) for _ in range(n_layers)
+            MultiHeadAttention(d_model, n_heads, n_kv_heads=n_kv_heads, d_k=d_k)
+            for _ in range(n_layers)
         )
         if not keys_see_content:
             for attention in self.attentions:
@@ -160,6 +165,8 @@ def train_retrieval(
     n_queries: int = 1,
     n_layers: int = 1,
     keys_see_content: bool = False,
+    n_kv_heads: int | None = None,
+    d_k: int | None = None,
     tie_heads: bool = False,
     shake: float | None = None,
     n_lists: int | None = None,
@@ -181,6 +188,8 @@ def train_retrieval(
             so the bound H / K is for one.
         keys_see_content: Whether a key may depend on what is stored at its place. If so, the bound
             H / K does not hold.
+        n_kv_heads: Key and value heads. None: n_heads.
+        d_k: Width of a query, a key and a value, per head. None: d_model / n_heads.
         tie_heads: Whether all heads are made equal at the start and after each step.
         shake: Instead, make the heads equal at the start, add noise of this standard deviation
             once, and leave them free. None: do not.
@@ -193,12 +202,14 @@ def train_retrieval(
 
     Raises:
         ValueError: A count is below 1, there are more targets than places, or heads are to be tied
-            and shaken.
+            and shaken, or either with fewer key heads than query heads.
     """
     if n_targets > PLACES:
         raise ValueError(f"{n_targets} different places cannot be chosen from {PLACES}.")
     if tie_heads and shake is not None:
         raise ValueError("heads that are tied after each step cannot be shaken apart.")
+    if n_kv_heads not in (None, n_heads) and (tie_heads or shake is not None):
+        raise ValueError("heads that share keys and values cannot be made equal one by one.")
     rng = Generator().manual_seed(seed + 1_000_000)
     targets = torch.stack(
         [torch.randperm(PLACES, generator=rng)[:n_targets] for _ in range(n_queries)]
@@ -212,6 +223,8 @@ def train_retrieval(
         n_queries=n_queries,
         n_layers=n_layers,
         keys_see_content=keys_see_content,
+        n_kv_heads=n_kv_heads,
+        d_k=d_k,
     )
     for attention in model.attentions:
         if tie_heads or shake is not None:

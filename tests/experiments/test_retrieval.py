@@ -104,6 +104,16 @@ def test_a_second_layer_asks_with_what_the_first_found():
     assert torch.equal(seen[0], model.query + answers)
 
 
+def test_heads_may_share_keys_and_have_a_width_of_their_own():
+    attention = train_retrieval(
+        0, n_heads=4, n_targets=2, n_kv_heads=2, d_k=3, steps=1
+    ).model.attention
+    assert [p.out_features for p in (attention.W_Q, attention.W_K, attention.W_V)] == [12, 6, 6]
+    assert attention.W_O.in_features == 12
+    plain = train_retrieval(0, n_heads=4, n_targets=2, steps=1).losses
+    assert train_retrieval(0, n_heads=4, n_targets=2, n_kv_heads=4, d_k=8, steps=1).losses == plain
+
+
 def test_few_lists_are_the_same_at_every_step():
     few = train_retrieval(0, n_heads=1, n_targets=12, n_lists=2)
     assert few.losses[-1] < 0.05  # two lists can be learned by heart
@@ -137,3 +147,5 @@ def test_what_cannot_be_is_refused():
         train_retrieval(0, n_heads=1, n_targets=1, n_lists=0)
     with pytest.raises(ValueError, match="tied"):
         train_retrieval(0, n_heads=2, n_targets=2, tie_heads=True, shake=1e-3)
+    with pytest.raises(ValueError, match="share keys and values"):
+        train_retrieval(0, n_heads=2, n_targets=2, n_kv_heads=1, shake=1e-3)
