@@ -47,7 +47,8 @@ const formulas = {
   looks: {
     full: () => true,
     causal: (q, k) => k <= q,
-    strict: (q, k) => k < q, // the popular mistake
+    // The popular mistake.
+    strict: (q, k) => k < q,
     window: (q, k, { window }) => q - k >= 0 && q - k < window,
     prefix: (q, k, { prefix }) => k < prefix || k <= q,
     packed: (q, k, { documents }) => k <= q && documents[q] === documents[k],
