@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from filelock import FileLock
 from markdown import Markdown
 
 from qa_lab.claims import broken, prove, within
@@ -186,23 +187,37 @@ def page(shelf):
 
 
 def mkdocs(target: Path, config: str, *options: str) -> subprocess.CompletedProcess:
-    """Build one language into `target`, strictly, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config, "-d", target, *options],
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    """Build one language into `target`, strictly, in a process of its own.
+
+    One build at a time: all of them write the cache of rendered notebooks.
+    """
+    (ROOT / "build").mkdir(exist_ok=True)
+    with FileLock(ROOT / "build" / "mkdocs.lock"):
+        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config, "-d", target]
+        return subprocess.run(
+            [*command, *options],
+            env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Path:
-    """The whole site, in a folder that is not the server's root: it must work from any path."""
-    target = tmp_path_factory.mktemp("server") / "some" / "base"
-    for config, folder in (("mkdocs.yml", target), ("mkdocs.zh.yml", target / "zh")):
-        done = mkdocs(folder, config)
-        assert done.returncode == 0, done.stdout + done.stderr
+    """The whole site, in a folder that is not the server's root: it must work from any path.
+
+    Built once for all the workers of a run.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    target = shared / "server" / "some" / "base"
+    with FileLock(shared / "site.lock"):
+        if not (shared / "built").exists():
+            for config, folder in (("mkdocs.yml", target), ("mkdocs.zh.yml", target / "zh")):
+                done = mkdocs(folder, config)
+                assert done.returncode == 0, done.stdout + done.stderr
+            (shared / "built").touch()
     return target
 
 
