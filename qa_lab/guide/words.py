@@ -69,7 +69,7 @@ _TABLE = {
     "noticed": ("Claims that fail", "失败的论断"),
     "nothing_noticed": ("none", "无"),
     "edits_tried": (
-        "{} edits tried, {} noticed by no claim. "
+        "{} edits tried, {} of them unnoticed. "
         "{} of the guide’s {} claims fail under at least one.",
         "共试 {} 处改动，其中 {} 处没有论断察觉。全站 {} / {} 条论断至少在一处改动下失败。",
     ),
