@@ -53,20 +53,23 @@ def assert_identical(ours: Tensor, theirs: Tensor, because: str = "") -> None:
     assert torch.equal(ours, theirs), f"{ours}\nis not\n{theirs}"
 
 
-def moved(before: Tensor, after: Tensor, axis: int | tuple[int, ...] = -1) -> Tensor:
-    """Say where a change of the input arrived: true by `DIFFERENT` or more, false within `SAME`.
+def moved(
+    before: Tensor, after: Tensor, axis: int | tuple[int, ...] = -1, by: float = DIFFERENT
+) -> Tensor:
+    """Say where a change of the input arrived: true from `by` on, false within `SAME`.
 
     Args:
         before: What was computed from one input.
         after: What was computed from another.
         axis: Over these the largest difference counts.
+        by: What no rounding explains.
 
     Returns:
         A mask over the other axes. A difference too large for rounding and too small for a
         dependence is an error: choose a larger change.
     """
     gap = (before - after).abs().amax(axis)
-    near, far = gap <= SAME[gap.dtype] * max(1.0, _largest(before)), gap >= DIFFERENT
+    near, far = gap <= SAME[gap.dtype] * max(1.0, _largest(before)), gap >= by
     assert (near | far).all(), f"neither the same nor different: {gap[~(near | far)].tolist()}"
     return far
 

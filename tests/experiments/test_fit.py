@@ -13,6 +13,8 @@ from qa_lab.experiments.fit import HeldOut, evaluate, fit, in_bfloat16
 from qa_lab.transformer.training import cosine_with_warmup, cross_entropy
 from tests.comparing import assert_differs, assert_identical, assert_same
 
+FLOAT32 = 1e-4  # some hundred roundings in forty steps
+
 
 def linear(seed=0):
     torch.manual_seed(seed)

@@ -7,9 +7,9 @@ operation that rounds more than once is multiplied, entry by entry, by 1 + e, wh
 `UNITS` units in the last place. Two computations of one number then hardly ever have equal bits,
 and a test that asks for them fails.
 
-Numbers with few binary digits stay as they are: counts, halves, zeros behind a mask, the only weight
-of a softmax over one key are exact on every processor, whatever the order. So are operations that
-round once, as IEEE 754 prescribes.
+Numbers with few binary digits stay as they are: counts, halves, zeros behind a mask, the only
+weight of a softmax over one key are exact on every processor, whatever the order. So are operations
+that round once, as IEEE 754 prescribes.
 """
 
 import math
@@ -60,9 +60,10 @@ class Jitter(TorchDispatchMode):
         if not tensor.is_floating_point():
             return
         eps = torch.finfo(tensor.dtype).eps
-        short = 2.0 ** (math.log2(eps) // 2)  # half of the digits
+        half_of_the_digits = 2.0 ** (math.log2(eps) // 2)
+        short = torch.frexp(tensor).mantissa % half_of_the_digits == 0
         e = torch.empty_like(tensor).uniform_(-UNITS * eps, UNITS * eps, generator=self.random)
-        tensor.mul_(torch.where(tensor % short == 0, 0.0, e) + 1)
+        tensor.mul_(1 + e.masked_fill(short, 0.0))
 
 
 def pytest_configure(config) -> None:

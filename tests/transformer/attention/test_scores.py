@@ -19,6 +19,7 @@ from qa_lab.transformer.attention import (
     masked_softmax,
     real_tokens,
 )
+from tests.comparing import assert_same
 
 BATCH, QUERY, KEY, D_Q, D_K, D_A, D_V = 2, 3, 5, 7, 11, 13, 4
 LENGTHS = torch.tensor([5, 2])
@@ -121,7 +122,7 @@ def test_scored_attention_is_the_softmax_average(oracle, qk, scores, masked):
         oracle.close(weights[b, :, :n], expected, "weights")
         assert (weights[b, :, n:] == 0).all()
         oracle.close(out[b], expected @ v[b, :n])
-    assert torch.equal(attention(*qk, v, keep), out)
+    assert_same(attention(*qk, v, keep), out)
 
 
 def test_a_head_takes_scored_attention_and_trains_it(oracle):
@@ -133,7 +134,7 @@ def test_a_head_takes_scored_attention_and_trains_it(oracle):
     keep = real_tokens(LENGTHS, KEY)[:, None, None]
     oracle.close(heads(x, None, keep), plain(x, None, keep))
     heads(x).sum().backward()
-    assert heads.attend.scores.W_a.grad.abs().max() > 0
+    assert heads.attend.scores.W_a.grad.abs().max() > 1e-3
 
 
 def test_widths_that_do_not_fit_are_refused(qk):

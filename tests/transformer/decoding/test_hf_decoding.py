@@ -15,6 +15,7 @@ from qa_lab.transformer.decoding import (
     with_temperature,
 )
 from qa_lab.transformer.models.presets import gpt2
+from tests.comparing import assert_identical, assert_same
 
 PAD = 15
 
@@ -79,7 +80,7 @@ def test_greedy_writes_what_generate_writes(twins, cached):
     written = generate(
         LanguageReader(ours, cached=cached), prompt, end_id=end, pad_id=PAD, max_new_tokens=12
     )
-    assert torch.equal(written, padded(expected, 12))
+    assert_identical(written, padded(expected, 12))
     ended = (written == end).any(1)
     assert ended.any() and not ended.all()
 
@@ -102,7 +103,7 @@ def test_beam_search_writes_what_generate_writes(twins, beam, alpha):
     )  # fmt: skip
     ids = padded(expected.sequences[:, 3:], 9).view(13, beam, 9)
     scores = expected.sequences_scores.view(13, beam)
-    assert torch.equal(found.ids, ids)
+    assert_identical(found.ids, ids)
     assert (ids == end).any() and (ids[..., -1] != PAD).any(), "some end, and some do not"
     assert (found.scores - scores).abs().max() < 1e-5  # theirs are kept in float32
 
@@ -110,8 +111,10 @@ def test_beam_search_writes_what_generate_writes(twins, beam, alpha):
 def test_the_filters_are_theirs():
     logits = 2 * torch.randn(50, 17)
     for k in (1, 3, 16, 17):
-        assert torch.equal(keep_top_k(logits, k), TopKLogitsWarper(k)(None, logits))
+        theirs = TopKLogitsWarper(k)(None, logits)
+        assert_identical(keep_top_k(logits, k), theirs, because="what is kept is copied")
     for p in (0.05, 0.5, 0.9, 1.0):
-        assert torch.equal(keep_top_p(logits, p), TopPLogitsWarper(p)(None, logits))
+        theirs = TopPLogitsWarper(p)(None, logits)
+        assert_identical(keep_top_p(logits, p), theirs, because="what is kept is copied")
     expected = TemperatureLogitsWarper(0.7)(None, logits)
-    assert torch.equal(with_temperature(logits, 0.7), expected)
+    assert_same(with_temperature(logits, 0.7), expected)
