@@ -137,7 +137,7 @@ def test_targets_are_different_places_for_every_query():
     targets = train_retrieval(0, n_heads=2, n_targets=12, n_queries=3, steps=1).targets
     assert targets.shape == (3, 12)
     assert all(sorted(row) == list(range(PLACES)) for row in targets.tolist())
-    assert targets[0].tolist() != targets[1].tolist()
+    assert_differs(targets[0], targets[1])
 
 
 def test_what_cannot_be_is_refused():
