@@ -24,6 +24,7 @@ from qa_lab.claims.figures import figure, spread
 from qa_lab.experiments.data.retrieval import ceiling, train_retrieval
 from qa_lab.experiments.measures import flops, gaussian, parameter_count
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     MultiHeadAttention,
     attention_weights,
     dot_product_scores,
@@ -145,7 +146,7 @@ def softmax_entries(d_model, n_heads, wide):
         return masked_softmax(scores, keep)
 
     with torch.random.fork_rng(devices=[]):
-        attention, x = layer(d_model, n_heads, wide, softmax=counted)
+        attention, x = layer(d_model, n_heads, wide, attend=DotProductAttention(softmax=counted))
         attention(x)
     return sum(seen)
 
@@ -178,7 +179,9 @@ D_MODEL, HEADS = 20, 4
 def widened(seed, scale=(D_MODEL // HEADS) ** -0.5):
     """Largest difference between narrow heads and wide heads that hold the same weights."""
     narrow = MultiHeadAttention(D_MODEL, HEADS).double()
-    wide = MultiHeadAttention(D_MODEL, HEADS, d_k=D_MODEL, scale=scale).double()
+    wide = MultiHeadAttention(
+        D_MODEL, HEADS, d_k=D_MODEL, attend=DotProductAttention(scale=scale)
+    ).double()
     with torch.no_grad():
         for name in ("W_Q", "W_K", "W_V"):
             for part in ("weight", "bias"):

@@ -25,7 +25,12 @@ from qa_lab.claims import at_least, at_most, broken, exactly, prove, within
 from qa_lab.claims.figures import figure, matrix, spread
 from qa_lab.experiments.data.retrieval import ceiling, train_retrieval
 from qa_lab.experiments.measures import gaussian, refused, saved_bytes
-from qa_lab.transformer.attention import MultiHeadAttention, attention_weights, masked_softmax
+from qa_lab.transformer.attention import (
+    DotProductAttention,
+    MultiHeadAttention,
+    attention_weights,
+    masked_softmax,
+)
 
 torch.set_num_threads(1)
 SEEDS = range(5)
@@ -227,7 +232,11 @@ def named_pairs(seed, share=2 / 3, symbols=32, d_model=16):
     pattern = torch.tensor([share, 1 - share], dtype=torch.float64).log().expand(1, 2, 2)
     torch.manual_seed(seed)
     layer = MultiHeadAttention(
-        d_model, 1, bias=False, scale=0.0, score_bias=lambda queries, keys: pattern
+        d_model,
+        1,
+        bias=False,
+        attend=DotProductAttention(scale=0.0),
+        score_bias=lambda queries, keys: pattern,
     ).double()
     symbol = gaussian((symbols, d_model), seed)
     pairs = torch.cartesian_prod(torch.arange(symbols), torch.arange(symbols))
@@ -315,7 +324,13 @@ def convolution_error(seed, heads=TAPS):
     """Largest difference of the lab's attention, on both paths, from PyTorch's conv1d."""
     taps, x = gaussian((D, D, TAPS), seed), gaussian((2, LENGTH, D), seed + 1_000_000)
     layer = MultiHeadAttention(
-        D, heads, d_k=1, d_v=D, bias=False, scale=0.0, score_bias=offset_bias(range(heads))
+        D,
+        heads,
+        d_k=1,
+        d_v=D,
+        bias=False,
+        attend=DotProductAttention(scale=0.0),
+        score_bias=offset_bias(range(heads)),
     ).double()
     with torch.no_grad():
         layer.W_V.weight.copy_(torch.eye(D).repeat(heads, 1))

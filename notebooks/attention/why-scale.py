@@ -26,6 +26,7 @@ from qa_lab.claims.figures import figure, spread
 from qa_lab.experiments.data.recall import train_recall, twin_losses
 from qa_lab.experiments.measures import entropy_share, gaussian, softmax_jacobian
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     MultiHeadAttention,
     additive_scores,
     attention_weights,
@@ -454,7 +455,7 @@ def folded(seed, fold=11**-0.5):
     """Scaled attention against unscaled attention whose W_Q was multiplied by `fold`."""
     x = gaussian((2, 9, 66), seed)
     scaled = MultiHeadAttention(66, 6, bias=False).double()
-    unscaled = MultiHeadAttention(66, 6, bias=False, scale=1.0).double()
+    unscaled = MultiHeadAttention(66, 6, bias=False, attend=DotProductAttention(scale=1.0)).double()
     unscaled.load_state_dict(scaled.state_dict())
     with torch.no_grad():
         unscaled.W_Q.weight.mul_(fold)

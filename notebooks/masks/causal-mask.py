@@ -28,6 +28,7 @@ from qa_lab.experiments.data.markov import MarkovSource, dirichlet
 from qa_lab.experiments.fit import fit
 from qa_lab.experiments.measures import dependence, gaussian, refused
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     MultiHeadAttention,
     attention_weights,
     causal_mask,
@@ -50,13 +51,13 @@ torch.set_num_threads(1)
 # to i passes through a weight that is exactly 0.
 
 # %%
-PATHS = {"fused": masked_softmax, "weights": lambda scores, keep: masked_softmax(scores, keep)}
+PATHS = {"fused": DotProductAttention(), "weights": scaled_dot_product_attention}
 VOCAB, D_MODEL, HEADS, D_FF = 17, 26, 2, 37
 
 
 def on(path):
     """A multi-head attention that takes one of the lab's two paths."""
-    return partial(MultiHeadAttention, softmax=PATHS[path])
+    return partial(MultiHeadAttention, attend=PATHS[path])
 
 
 def above_the_diagonal(seed, look=causal_mask):
@@ -238,7 +239,9 @@ def mask_after(renormalise):
 @torch.no_grad()
 def row_error(seed, softmax=masked_softmax):
     """Largest |sum of a row of weights − 1| under the causal mask."""
-    attention = MultiHeadAttention(D_MODEL, HEADS, softmax=softmax).double()
+    attention = MultiHeadAttention(
+        D_MODEL, HEADS, attend=DotProductAttention(softmax=softmax)
+    ).double()
     x = gaussian((3, 7, D_MODEL), seed)
     _, weights = attention.attend_with_weights(x, keep=causal_mask(7))
     return (weights.sum(-1) - 1).abs().max()
@@ -296,10 +299,10 @@ prove(
 # %%
 SYMBOLS, LENGTH, STEPS = 8, 12, 200
 KINDS = {  # look, softmax, whether inputs are shifted, steps
-    "causal": (causal_mask, masked_softmax, True, STEPS),
-    "no mask": (full_mask, masked_softmax, True, STEPS),
+    "causal": (causal_mask, None, True, STEPS),
+    "no mask": (full_mask, None, True, STEPS),
     "mask after softmax": (causal_mask, mask_after(renormalise=False), True, STEPS),
-    "not shifted": (causal_mask, masked_softmax, False, 60),
+    "not shifted": (causal_mask, None, False, 60),
 }
 
 
@@ -316,7 +319,7 @@ def trained(seed, kind):
     look, softmax, shifted, steps = KINDS[kind]
     source = source_of(seed)
     torch.manual_seed(seed)
-    attention = partial(MultiHeadAttention, softmax=softmax)
+    attention = partial(MultiHeadAttention, attend=DotProductAttention(softmax=softmax))
     model = DecoderOnly(source.vocab_size, 32, 2, 64, 1, look=look, attention=attention)
 
     def loss(model, text):
@@ -576,7 +579,9 @@ def draw_weights(*panels):
     torch.manual_seed(0)
     state = MultiHeadAttention(D_MODEL, 1).double().state_dict()
     for ax, (title, (look, softmax)) in zip(panels, shown.items(), strict=True):
-        attention = MultiHeadAttention(D_MODEL, 1, softmax=softmax).double()
+        attention = MultiHeadAttention(
+            D_MODEL, 1, attend=DotProductAttention(softmax=softmax)
+        ).double()
         attention.load_state_dict(state)
         _, weights = attention.attend_with_weights(gaussian((1, 4, D_MODEL), 4), keep=look(4))
         weights = weights[0, 0]

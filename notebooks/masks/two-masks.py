@@ -25,14 +25,15 @@ from qa_lab.experiments.data import tasks
 from qa_lab.experiments.fit import fit
 from qa_lab.experiments.measures import dependence, gaussian
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     MultiHeadAttention,
     causal_mask,
     full_mask,
     fused_attention,
-    masked_softmax,
     packed_mask,
     prefix_mask,
     real_tokens,
+    scaled_dot_product_attention,
     window_mask,
 )
 from qa_lab.transformer.models import Decoder, DecoderOnly, Encoder, EncoderOnly, Transformer
@@ -48,14 +49,14 @@ torch.set_num_threads(1)
 # not 0 anywhere else, since trained or not, no weight is 0 by accident.
 
 # %%
-PATHS = {"fused": masked_softmax, "weights": lambda scores, keep: masked_softmax(scores, keep)}
+PATHS = {"fused": DotProductAttention(), "weights": scaled_dot_product_attention}
 VOCAB, D_MODEL, HEADS, D_FF = 17, 26, 2, 37
 SMALL = 6, 2, 11, 2  # d_model, heads, d_ff, layers, where derivatives are taken
 
 
 def on(path):
     """A multi-head attention that takes one of the lab's two paths."""
-    return partial(MultiHeadAttention, softmax=PATHS[path])
+    return partial(MultiHeadAttention, attend=PATHS[path])
 
 
 def share_of_zeros(seed, look=None):

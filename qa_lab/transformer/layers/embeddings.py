@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from qa_lab.transformer._checks import check_at_least_one, check_ids, check_width
+from qa_lab.transformer._checks import check_at_least_one, check_ids, check_width, to_be_read
 
 
 class TokenEmbedding(nn.Module):
@@ -49,8 +49,8 @@ class TokenEmbedding(nn.Module):
         check_ids(ids)
         if not ids.numel():
             raise ValueError(f"no token to embed: ids has shape {list(ids.shape)}.")
-        low, high = (int(end) for end in ids.aminmax())
-        if low < 0 or high >= len(self.W_E):
+        if to_be_read(ids) and not 0 <= ids.min() <= ids.max() < len(self.W_E):
+            low, high = (int(end) for end in ids.aminmax())
             raise ValueError(
                 f"token ids must lie in 0..{len(self.W_E) - 1}, the vocabulary; got {low}..{high}."
             )
@@ -107,4 +107,4 @@ class Unembedding(nn.Module):
             ValueError: x is of another width.
         """
         check_width(x, self.W_U.shape[-1])
-        return x @ self.W_U.T
+        return F.linear(x, self.W_U)
