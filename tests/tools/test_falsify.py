@@ -3,23 +3,27 @@
 import ast
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
 
-from qa_lab.claims import falsify
 from qa_lab.claims.evidence import Evidence
-from qa_lab.claims.failing import failing_claims
-from qa_lab.claims.falsify import RECORD, Trial, caught_by, recorded_trials
 from qa_lab.claims.manifest import load_manifest
-from qa_lab.claims.mutants import Mutant, load_mutants
 from qa_lab.claims.notebooks import ROOT, recordings
+from qa_lab.guide.broken import load_broken
+from tests.tools.falsify import __main__ as falsify
+from tests.tools.falsify import trial
+from tests.tools.falsify.__main__ import RECORD, recorded
+from tests.tools.falsify.failing import failing_claims
+from tests.tools.falsify.mutants import EDIT, Mutant, load_mutants
+from tests.tools.falsify.trial import Trial, caught_by
 
 MUTANTS = load_mutants()
 LAB = ROOT / "qa_lab" / "transformer"
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.en)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.id)
 def test_a_mutant_is_one_edit_that_leaves_valid_python(mutant):
     text = (LAB / mutant.file).read_text(encoding="utf-8")
     assert text.count(mutant.old) == 1
@@ -30,7 +34,14 @@ def test_a_mutant_is_one_edit_that_leaves_valid_python(mutant):
 
 def test_no_mutant_is_listed_twice():
     edits = {(m.file, m.old, m.new, m.notebook) for m in MUTANTS}
-    assert len(edits) == len({(m.en, m.notebook) for m in MUTANTS}) == len(MUTANTS)
+    words = {(m.en, m.notebook) for m in MUTANTS}
+    assert len({m.id for m in MUTANTS}) == len(edits) == len(words) == len(MUTANTS)
+
+
+def test_an_id_is_kebab_case_and_no_questions_slug():
+    ids = {m.id for m in MUTANTS}
+    assert [id for id in ids if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", id)] == []
+    assert ids & {question.slug for question in load_manifest().questions} == set()
 
 
 def test_every_published_question_has_mutants_that_its_claims_must_notice():
@@ -40,27 +51,34 @@ def test_every_published_question_has_mutants_that_its_claims_must_notice():
 def test_the_record_is_of_this_list_and_of_these_claims():
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     evidence = Evidence(recordings())
-    tried = [{k: v for k, v in entry.items() if k not in ("claims", "seconds")} for entry in record]
-    assert tried == [mutant.edit for mutant in MUTANTS], "run: make falsify"
-    for entry in record:
-        assert entry["claims"], f"no claim notices {entry}"
-        assert {evidence.claim(id).notebook for id in entry["claims"]} == {entry["notebook"]}
+    edits = {id: {name: entry[name] for name in EDIT} for id, entry in record.items()}
+    assert edits == {mutant.id: mutant.edit for mutant in MUTANTS}, "run: make falsify"
+    for id, entry in record.items():
+        assert entry["claims"], f"no claim notices {id}"
+        assert {evidence.claim(claim).notebook for claim in entry["claims"]} == {entry["notebook"]}
+
+
+def test_the_record_says_it_in_the_words_and_the_order_of_the_list():
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    words = [(id, entry["en"], entry["zh"]) for id, entry in record.items()]
+    listed = [(mutant.id, mutant.en, mutant.zh) for mutant in MUTANTS]
+    assert words == listed, "run: python -m tests.tools.falsify --words"
 
 
 # A whole run takes too long for a test; these are found again, from mechanisms far apart.
-AGAIN = [
-    ("no 1/√d_k in the fused path alone", "scaled-dot-product"),
-    ("softmax over the queries", "soft-lookup"),
-    ("heads split by a view without the transpose", "head-subspaces"),
-    ("the two masks joined by or", "two-masks"),
-]
+AGAIN = (
+    "no-root-dk-in-fused-path-alone",
+    "softmax-over-queries-in-soft-lookup",
+    "heads-split-by-view-without-transpose",
+    "two-masks-joined-by-or",
+)
 
 
-@pytest.mark.parametrize(("en", "notebook"), AGAIN, ids=[en for en, _ in AGAIN])
-def test_a_mutant_is_caught_again_by_the_claims_on_record(en, notebook):
-    (mutant,) = (m for m in MUTANTS if (m.en, m.notebook) == (en, notebook))
-    (recorded,) = recorded_trials(RECORD, [mutant])
-    assert caught_by(mutant) == recorded.claims
+@pytest.mark.parametrize("id", AGAIN)
+def test_a_mutant_is_caught_again_by_the_claims_on_record(id):
+    (mutant,) = (m for m in MUTANTS if m.id == id)
+    (found,) = recorded([mutant])
+    assert caught_by(mutant) == found.claims
 
 
 def test_a_notebook_that_breaks_outside_a_claim_proves_nothing():
@@ -68,8 +86,8 @@ def test_a_notebook_that_breaks_outside_a_claim_proves_nothing():
         '"""Attention as functions: scores, weights, output. The module is in `multi_head`.'
     )
     edit = (first_line, "raise ImportError\n" + first_line)
-    with pytest.raises(RuntimeError, match="“import” broke the notebook outside a claim"):
-        caught_by(Mutant("import", "导入", "attention.py", *edit, "why-scale"))
+    with pytest.raises(RuntimeError, match="import-error broke the notebook outside a claim"):
+        caught_by(Mutant("import-error", "import", "导入", "attention.py", *edit, "why-scale"))
 
 
 NOTEBOOK = """
@@ -107,27 +125,25 @@ prove(
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
-    """A lab of one file, a notebook about it, and a claims package that can run notebooks."""
+    """A lab of one file, a notebook about it, and of the claims what can run notebooks."""
     package = tmp_path / "qa_lab"
     (package / "transformer").mkdir(parents=True)
     (package / "claims").mkdir()
     for folder in ("", "transformer", "claims"):
         (package / folder / "__init__.py").touch()
-    for module in ("failing", "notebooks"):
-        text = (ROOT / "qa_lab" / "claims" / f"{module}.py").read_text(encoding="utf-8")
-        (package / "claims" / f"{module}.py").write_text(text, encoding="utf-8")
-    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    shutil.copy(ROOT / "qa_lab" / "claims" / "notebooks.py", package / "claims")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (package / "transformer" / "file.py").write_text("ready, right = 1, True  # √")
     (notebook := tmp_path / "notebooks" / "slug.py").parent.mkdir()
     notebook.write_text(NOTEBOOK)
-    monkeypatch.setattr(falsify, "ROOT", tmp_path)
-    monkeypatch.setattr(falsify, "sources", lambda: [tmp_path / "other.py", notebook])
+    monkeypatch.setattr(trial, "ROOT", tmp_path)
+    monkeypatch.setattr(trial, "sources", lambda: [tmp_path / "other.py", notebook])
     monkeypatch.setenv("PYTHONPATH", "the lab itself, which is not what should run")
     return tmp_path
 
 
 def mutant(old: str, new: str) -> Mutant:
-    return Mutant("all", "全部", "file.py", old, new, "slug")
+    return Mutant("all-of-it", "all", "全部", "file.py", old, new, "slug")
 
 
 def test_every_claim_that_fails_is_named_and_figures_are_not(lab):
@@ -139,7 +155,7 @@ def test_a_notebook_that_still_holds_has_not_noticed(lab):
 
 
 def test_a_cell_that_only_prepares_must_not_break(lab):
-    with pytest.raises(RuntimeError, match=r"“all” broke the notebook(.|\n)*ZeroDivisionError"):
+    with pytest.raises(RuntimeError, match=r"all-of-it broke the notebook(.|\n)*ZeroDivisionError"):
         caught_by(mutant("1, True", "0, True"))
 
 
@@ -147,8 +163,9 @@ def test_what_failed_before_a_cell_broke_has_noticed(lab):
     assert caught_by(mutant("1, True", "0, False")) == ("first",)
 
 
-def test_a_run_that_breaks_down_itself_is_shown_whole(lab):
-    (lab / "qa_lab" / "claims" / "failing.py").write_text("raise SystemExit('no such thing')")
+def test_a_run_that_breaks_down_itself_is_shown_whole(lab, monkeypatch):
+    monkeypatch.setattr(trial, "FAILING", program := lab / "program.py")
+    program.write_text("raise SystemExit('no such thing')")
     with pytest.raises(RuntimeError, match="broke the run itself:\nno such thing"):
         caught_by(mutant("True", "False"))
 
@@ -172,16 +189,17 @@ def test_an_edit_must_fit_in_one_place(tmp_path):
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def program(tmp_path, monkeypatch):
     """Three mutants, of which the third survives, and places to report to."""
     mutants = [
-        Mutant(f"√{n}", f"第 {n} 处", "file.py", str(n), "", f"slug-{n % 2}") for n in (1, 2, 3)
+        Mutant(f"no-{n}", f"√{n}", f"第 {n} 处", "file.py", str(n), "", f"slug-{n % 2}")
+        for n in (1, 2, 3)
     ]
-    found = {mutants[0]: ("a-claim",), mutants[1]: ("a-claim", "another"), mutants[2]: ()}
+    found = {"no-1": ("a-claim",), "no-2": ("a-claim", "another"), "no-3": ()}
     monkeypatch.setattr(falsify, "load_mutants", lambda: mutants)
-    monkeypatch.setattr(falsify, "caught_by", found.get)
+    monkeypatch.setattr(trial, "caught_by", lambda mutant: found[mutant.id])
     ticks = iter(range(0, 100, 2))
-    monkeypatch.setattr(falsify.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr(trial.time, "monotonic", lambda: next(ticks))
     monkeypatch.setattr(falsify, "REPORT", tmp_path / "build" / "falsify.json")
     monkeypatch.setattr(falsify, "RECORD", tmp_path / "falsify.json")
 
@@ -192,35 +210,44 @@ def bench(tmp_path, monkeypatch):
     return tmp_path, mutants, run
 
 
-def test_a_whole_run_writes_the_report_and_the_record(bench, capsys):
-    folder, mutants, run = bench
+def test_a_whole_run_writes_the_report_and_the_record(program, capsys):
+    folder, mutants, run = program
     assert run() == run() == 1  # the second replaces what the first wrote
     stored = (folder / "build" / "falsify.json").read_text(encoding="utf-8")
     result = json.loads(stored)
     assert "√1" in stored and stored.endswith("\n")  # for whoever reads the file itself
-    assert (result["caught"], result["survived"]) == (2, ["√3"])
-    assert [entry["claims"] for entry in result["mutants"]] == [
-        ["a-claim"],
-        ["a-claim", "another"],
-        [],
-    ]
-    assert result["mutants"][0] == {"breaks": "√1"} | Trial(mutants[0], ("a-claim",), 2).entry()
-    recorded = json.loads((folder / "falsify.json").read_text("utf-8"))
-    assert [{"breaks": m.en} | e for m, e in zip(mutants, recorded, strict=True)] == result[
-        "mutants"
-    ]
+    assert (result["caught"], result["survived"]) == (2, ["no-3"])
+    assert {id: entry["claims"] for id, entry in result["mutants"].items()} == {
+        "no-1": ["a-claim"],
+        "no-2": ["a-claim", "another"],
+        "no-3": [],
+    }
+    assert result["mutants"]["no-1"] == Trial(mutants[0], ("a-claim",), 2).entry()
+    assert json.loads((folder / "falsify.json").read_text("utf-8")) == result["mutants"]
     said = capsys.readouterr().out.splitlines()
     assert said[:4] == [
-        f"{'√1':60} {'a-claim':65} 2 s",
-        f"{'√2':60} {'a-claim and 1 more':65} 2 s",
-        f"{'√3':60} {'SURVIVED':65} 2 s",
+        f"{'no-1':52} {'a-claim':65} 2 s",
+        f"{'no-2':52} {'a-claim and 1 more':65} 2 s",
+        f"{'no-3':52} {'SURVIVED':65} 2 s",
         "2 caught, 1 survived",
     ]
 
 
-def test_a_run_of_one_notebook_tries_its_mutants_and_keeps_the_others(bench, capsys):
-    folder, mutants, run = bench
-    tried = lambda: [t.mutant.en for t in recorded_trials(folder / "falsify.json", mutants)]  # noqa: E731
+def test_the_site_reads_what_the_program_writes(program):
+    folder, mutants, run = program
+    run()
+    broken = load_broken(folder / "falsify.json")
+    assert [edit.id for edit in broken.edits] == ["no-1", "no-2", "no-3"]
+    assert broken.survived == 1
+    assert [edit.id for edit in broken.of("a-claim")] == ["no-1", "no-2"]
+    first, mutant = broken.edits[0], mutants[0]
+    assert (first.text["en"], first.text["zh"]) == (mutant.en, mutant.zh)
+    assert {name: getattr(first, name) for name in EDIT} == mutant.edit
+
+
+def test_a_run_of_one_notebook_tries_its_mutants_and_keeps_the_others(program, capsys):
+    _, mutants, run = program
+    tried = lambda: [trial.mutant.en for trial in recorded(mutants)]  # noqa: E731
     assert run("slug-0", "--jobs", "2") == 0
     assert capsys.readouterr().out.endswith("1 caught, 0 survived\n")
     assert tried() == ["√2"]
@@ -229,12 +256,26 @@ def test_a_run_of_one_notebook_tries_its_mutants_and_keeps_the_others(bench, cap
     assert tried() == ["√1", "√2", "√3"]
     mutants.pop(1)  # what is no longer listed is no longer recorded
     mutants[0] = replace(mutants[0], en="√1, in other words")
-    assert run("slug-0") == 1
+    assert run("no-3") == 1  # a single mutant, by its id
+    assert capsys.readouterr().out.endswith("0 caught, 1 survived\n")
     assert tried() == ["√1, in other words", "√3"]
 
 
-def test_a_run_that_tries_nothing_proves_nothing(bench):
-    _, _, run = bench
+def test_new_words_are_taken_over_and_a_new_edit_has_not_been_tried(program, capsys):
+    folder, mutants, run = program
+    run()
+    mutants[0] = replace(mutants[0], zh="换个说法")
+    mutants[1] = replace(mutants[1], new="another edit")
+    capsys.readouterr()
+    assert run("--words") == 0
+    assert capsys.readouterr().out == ""
+    record = json.loads((folder / "falsify.json").read_text("utf-8"))
+    assert list(record) == ["no-1", "no-3"]
+    assert (record["no-1"]["zh"], record["no-1"]["claims"]) == ("换个说法", ["a-claim"])
+
+
+def test_a_run_that_tries_nothing_proves_nothing(program):
+    _, _, run = program
     assert run("slug-7") == 1
 
 
