@@ -19,11 +19,6 @@ class Edit:
     notebook: str  # slug of the question whose claims must notice
     claims: tuple[str, ...]
 
-    @property
-    def module(self) -> str:
-        """The module that is edited, as `lab` names it: `transformer.attention`, say."""
-        return f"transformer.{self.file.removesuffix('.py').replace('/', '.')}"
-
 
 @dataclass(frozen=True)
 class Broken:

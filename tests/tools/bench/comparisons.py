@@ -14,15 +14,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from qa_lab.claims.bounds import Bound, at_least, at_most
-from qa_lab.experiments.clock import seconds
-from qa_lab.experiments.cost import Run, peak_bytes
-from qa_lab.transformer.attention import scaled_dot_product_attention
-from qa_lab.transformer.blocks import EncoderBlock
-from qa_lab.transformer.chunked_attention import chunked_attention
-from qa_lab.transformer.decoding import generate
-from qa_lab.transformer.losses import cross_entropy
-from qa_lab.transformer.presets import gpt2
-from qa_lab.transformer.readers import LanguageReader
+from qa_lab.experiments.measures import Run, peak_bytes, seconds
+from qa_lab.transformer.attention import chunked_attention, scaled_dot_product_attention
+from qa_lab.transformer.decoding import LanguageReader, generate
+from qa_lab.transformer.models import EncoderBlock
+from qa_lab.transformer.models.presets import gpt2
+from qa_lab.transformer.training import cross_entropy
 
 
 @dataclass(frozen=True)
