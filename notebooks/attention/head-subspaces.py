@@ -750,17 +750,18 @@ figure("heads-over-places", draw_patterns, panels=2, size=(9.6, 2.6), tolerance=
 # %%
 def draw_parting(ax):
     window = np.ones(10) / 10
-    for start, name in (
-        (RANDOM, "random"),
-        (SHAKEN, "equal, shaken by 1e-7"),
-        (TIED, "kept equal"),
+    for start, key, name in (
+        (RANDOM, "random", "random"),
+        (SHAKEN, "shaken", "equal, shaken by 1e-7"),
+        (TIED, "tied", "kept equal"),
     ):
         runs = [
             np.convolve(trained(seed, start=start).losses, window, "valid")[::5]
             for seed in range(5)
         ]
-        spread(ax, np.arange(len(runs[0])) * 5 + 10, runs, label=name)
-    ax.axhline(1 - ceiling(1, 4), color="#888888", linestyle=":", label="floor of one head")
+        spread(ax, np.arange(len(runs[0])) * 5 + 10, runs, gid=key, label=name)
+    floor = {"gid": "floor", "label": "floor of one head"}
+    ax.axhline(1 - ceiling(1, 4), color="#888888", linestyle=":", **floor)
     ax.set_xlabel("training step")
     ax.set_ylabel("squared error / variance")
     ax.set_ylim(0, 1.25)

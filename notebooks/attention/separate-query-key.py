@@ -411,7 +411,10 @@ TASKS = {  # cycle, whether tokens see themselves
 
 
 def draw_relations(ax):
-    for offset, tied, name in ((-0.2, False, "two matrices"), (0.2, True, "one matrix")):
+    for offset, tied, key, name in (
+        (-0.2, False, "two", "two matrices"),
+        (0.2, True, "one", "one matrix"),
+    ):
         for place, (cycle, sees_itself) in enumerate(TASKS.values()):
             found = [
                 train_relation(seed, cycle=cycle, tied=tied, sees_itself=sees_itself).found
@@ -422,6 +425,7 @@ def draw_relations(ax):
                 found,
                 "o",
                 color="C1" if tied else "C0",
+                gid=f"{key}-{place}",
                 label=None if place else name,
                 alpha=0.7,
             )
@@ -431,6 +435,7 @@ def draw_relations(ax):
             [place, place + 0.4],
             [limit, limit],
             color="C2",
+            gid=f"ceiling-{place}",
             label=None if place else "most that one matrix allows",
         )
     ax.set_xticks(range(len(TASKS)), TASKS)

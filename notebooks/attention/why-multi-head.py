@@ -530,13 +530,15 @@ def draw_ceiling(ax):
     heads = np.linspace(0, 4.3, 44)
     trained = ((2, (1, 2), "o", "C0"), (3, (2, 4), "s", "C1"), (4, (1, 2, 4), "^", "C2"))
     for k, numbers, marker, color in trained:
-        ax.plot(heads, [ceiling(h, k) for h in heads], "--", color=color, linewidth=1.2)
+        limit = [ceiling(h, k) for h in heads]
+        ax.plot(heads, limit, "--", color=color, linewidth=1.2, gid=f"ceiling-{k}")
         points = [
             (h, train_retrieval(seed, n_heads=h, n_targets=k, **FAST).r_squared)
             for h in numbers
             for seed in SEEDS
         ]
-        ax.plot(*zip(*points, strict=True), marker, color=color, label=f"K = {k}", markersize=7)
+        x, y = zip(*points, strict=True)
+        ax.plot(x, y, marker, color=color, gid=f"trained-{k}", label=f"K = {k}", markersize=7)
     ax.set_xticks(range(5))
     ax.set_xlabel("heads H")
     ax.set_ylabel("R² of the returned contents, held out")
@@ -551,9 +553,9 @@ figure("heads-over-targets", draw_ceiling, tolerance=0.3)
 def draw_residual(ax):
     heads = np.arange(TAPS + 1)
     runs = np.stack([least_residual(s) for s in SEEDS])
-    spread(ax, heads, runs, label="five independent taps", marker="o")
+    spread(ax, heads, runs, gid="independent", label="five independent taps", marker="o")
     runs = np.stack([least_residual(s, twins=True) for s in SEEDS])
-    spread(ax, heads, runs, label="two of the taps equal", marker="s")
+    spread(ax, heads, runs, gid="twins", label="two of the taps equal", marker="s")
     ax.set_xlabel("heads with fixed patterns")
     ax.set_ylabel("share of the convolution missed")
     ax.legend()

@@ -598,18 +598,18 @@ prove(
 
 # %%
 CURVES = {
-    "[MASK]": "[MASK] in its place",
-    "key": "hidden as a key",
-    "reread": "nobody sees itself",
-    "raw keys": "the same, keys stay the tokens",
+    "[MASK]": ("mask", "[MASK] in its place"),
+    "key": ("key", "hidden as a key"),
+    "reread": ("reread", "nobody sees itself"),
+    "raw keys": ("raw-keys", "the same, keys stay the tokens"),
 }
 
 
 def draw_floor(ax):
-    for how, label in CURVES.items():
+    for how, (key, label) in CURVES.items():
         runs = [trained(seed, how)[0] for seed in range(5)]
-        spread(ax, range(len(runs[0])), runs, label=label)
-    ax.axhline(FLOOR, color="C4", linestyle="--", label="floor: ln 8")
+        spread(ax, range(len(runs[0])), runs, gid=key, label=label)
+    ax.axhline(FLOOR, color="C4", linestyle="--", gid="floor", label="floor: ln 8")
     ax.set_xlabel("training step")
     ax.set_ylabel("loss (nats per token)")
     ax.legend(loc=(0.42, 0.2))

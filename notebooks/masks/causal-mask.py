@@ -588,7 +588,7 @@ def draw_weights(*panels):
         table = torch.cat([weights, weights.sum(-1, keepdim=True)], dim=1)
         matrix(ax, table, rows=TOKENS, columns=(*TOKENS, "sum"))
         ax.set(title=title, xlabel="key", ylabel="query")
-        ax.axvline(4, color=INK, linewidth=1)
+        ax.axvline(4, color=INK, linewidth=1, gid="before-the-sum")
 
 
 figure("causal-weights", draw_weights, panels=3, size=(9.6, 2.9))
@@ -596,23 +596,25 @@ figure("causal-weights", draw_weights, panels=3, size=(9.6, 2.9))
 
 # %%
 def draw_floor(left, right):
-    colours = {"causal": None, "no mask": None, "mask after softmax": None}
-    for kind in colours:
+    kinds = {"causal": "causal", "no mask": "none", "mask after softmax": "after"}
+    colours = {}
+    for kind, key in kinds.items():
         runs = np.array([trained(seed, kind)[2] for seed in range(5)])
         runs -= np.array([[source_of(seed).entropy_rate] for seed in range(5)])
         smooth = runs.reshape(5, -1, 10).mean(-1)
-        spread(left, 5 + 10 * np.arange(STEPS // 10), smooth, label=kind)
+        spread(left, 5 + 10 * np.arange(STEPS // 10), smooth, gid=key, label=kind)
         colours[kind] = left.lines[-1].get_color()
-    left.axhline(0, color=INK, linestyle="--", linewidth=1)
+    left.axhline(0, color=INK, linestyle="--", linewidth=1, gid="floor")
     left.text(2, -0.03, "entropy floor H", va="top", fontsize=9)
     left.set(xlabel="training step", ylabel="training loss − H (nats per token)")
     left.legend(fontsize=9)
-    for place, (kind, colour) in enumerate(colours.items()):
+    dots = {"color": INK, "markersize": 3, "linestyle": "none"}
+    for place, (kind, key) in enumerate(kinds.items()):
         values = [distances(seed, kind)[0] for seed in range(5)]
-        right.bar(place, np.median(values), 0.6, color=colour)
-        right.plot([place] * 5, values, "o", color=INK, markersize=3, linestyle="none")
+        right.bar(place, np.median(values), 0.6, color=colours[kind], gid=f"{key}-median")
+        right.plot([place] * 5, values, "o", gid=f"{key}-seeds", **dots)
     noise = np.median([distances(seed, "causal")[1] for seed in range(5)])
-    right.axhline(noise, color=INK, linestyle="--", linewidth=1)
+    right.axhline(noise, color=INK, linestyle="--", linewidth=1, gid="noise")
     right.text(-0.4, noise + 0.015, "uniform noise", fontsize=9)
     right.set_xticks(range(3), ["causal", "no mask", "mask after\nsoftmax"])
     right.set(xlabel="trained with", ylabel="distance from the source")
@@ -627,8 +629,9 @@ def draw_spectra(*panels):
     for ax, d_k in zip(panels, (NARROW, WIDE), strict=True):
         for name, look in (("two-way", full_mask), ("causal", causal_mask)):
             runs = np.array([singular_values(seed, look, d_k).numpy() for seed in range(5)])
-            spread(ax, np.arange(1, POSITIONS + 1), np.log10(runs.clip(1e-10)), label=name)
-        ax.axhline(-2, color=INK, linestyle="--", linewidth=1)
+            logs = np.log10(runs.clip(1e-10))
+            spread(ax, np.arange(1, POSITIONS + 1), logs, gid=name, label=name)
+        ax.axhline(-2, color=INK, linestyle="--", linewidth=1, gid="one-percent")
         ax.set(title=f"d_k = {d_k}", xlabel="rank of the singular value")
         ax.set(ylabel="log₁₀ (singular value / largest)", ylim=(-10, 0.3))
         ax.legend(fontsize=9, loc="lower left")

@@ -1022,10 +1022,14 @@ figure("where-the-mask-is-needed", draw_places, size=(6.4, 3.4))
 # %%
 def draw_collapse(ax):
     x = [extra + 1 for extra in EXTRA]
-    for masked, label in ((True, "with the mask"), (False, "without a mask")):
+    for masked, key, label in (
+        (True, "masked", "with the mask"),
+        (False, "unmasked", "without a mask"),
+    ):
         runs = [list(accuracies(seed, masked).values()) for seed in range(5)]
-        spread(ax, x, runs, label=label, marker="o")
-    ax.axhline(CEILING, color="C2", linestyle="--", label="best guess from the first token")
+        spread(ax, x, runs, gid=key, label=label, marker="o")
+    guess = {"gid": "guess", "label": "best guess from the first token"}
+    ax.axhline(CEILING, color="C2", linestyle="--", **guess)
     ax.set_xscale("log", base=2)
     ax.set_xticks(x, [str(extra) for extra in EXTRA])
     ax.set_xlabel("extra padding (tokens, log scale)")
@@ -1046,12 +1050,12 @@ def draw_cost(ax):
     padded = [
         flops(ids[:, :n], torch.arange(n).expand(SENTENCES, -1) < REAL) / base for n in lengths
     ]
-    ax.plot(share, padded, marker="o", label="padded and masked")
+    ax.plot(share, padded, marker="o", gid="padded", label="padded and masked")
     ends = [REAL] * SENTENCES
     row = torch.ones(1, REAL * SENTENCES, dtype=int)
     dense = flops(row, look=same_sentence(ends), positions=restarting(ends)) / base
-    ax.plot(share, [dense] * len(share), marker="s", label="packed, dense scores")
-    ax.plot(share, [1.0] * len(share), "--", label="padding cut off")
+    ax.plot(share, [dense] * len(share), marker="s", gid="packed", label="packed, dense scores")
+    ax.plot(share, [1.0] * len(share), "--", gid="cut", label="padding cut off")
     ax.set_xlabel("share of the batch that is padding")
     ax.set_ylabel("FLOPs / FLOPs of the real tokens")
     ax.set_ylim(0, None)
