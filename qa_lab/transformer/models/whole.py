@@ -63,6 +63,7 @@ class Transformer(nn.Module):
         positions: Called as `positions(x)` on embeddings.
         tied: Whether both embeddings and W_U are one matrix.
         dropout: Probability of dropping, in [0, 1).
+        unembed: Makes what gives the logits, `unembed(d_model, vocab_size, tied_to=)`.
         encoder: Further arguments of the encoder alone.
         decoder: Further arguments of the decoder alone, `cross_attention` for instance.
         cross_attention: Makes the attention to the memory. None: as `attention`, without positions.
@@ -81,6 +82,7 @@ class Transformer(nn.Module):
         positions: Positions = add_sinusoidal_positions,
         tied: bool = True,
         dropout: float = 0.0,
+        unembed: Callable[..., nn.Module] = Unembedding,
         encoder: Mapping[str, object] = MappingProxyType({}),
         decoder: Mapping[str, object] = MappingProxyType({}),
         cross_attention: Callable[[int, int], nn.Module] | None = None,
@@ -95,7 +97,7 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.encoder = Encoder(*sizes, **{**block, **encoder})
         self.decoder = Decoder(*sizes, **{"cross_attention": cross_attention, **block, **decoder})
-        self.unembedding = Unembedding(
+        self.unembedding = unembed(
             d_model, vocab_size, tied_to=self.target_embedding if tied else None
         )
 
