@@ -38,7 +38,7 @@ GOOD = [
     "assert ((counts - 1000).abs() < 5 * error).all()",
     "exact = (answers == target).all(dim=1).double().mean()",
     "if depth - 1 > 0 or x > 0:\n    pass",
-    "def one():\n    moved = (f(x) - f(y)).abs()\n    return moved\ndef other():\n    assert moved == 0",
+    "def f():\n    moved = (a - b).abs()\n\ndef g(moved):\n    assert moved == 0",
 ]
 
 

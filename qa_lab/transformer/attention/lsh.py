@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from qa_lab.transformer._checks import check_at_least_one, check_qkv, check_width
+from qa_lab.transformer._checks import check_at_least_one, check_qkv, check_width, to_be_read
 from qa_lab.transformer.attention.dot_product import default_scale
 from qa_lab.transformer.attention.masks import check_keep
 
@@ -277,7 +277,7 @@ def check_shared(q: Tensor, k: Tensor, v: Tensor, rotations: Tensor) -> None:
             f"[round d_k half]; got {list(q.shape)}, {list(v.shape)} and {list(rotations.shape)}."
         )
     # Projected twice, they may differ by a rounding; in bfloat16 that is 1 in 256.
-    if q.shape != k.shape or (q - k).norm() > 0.01 * q.norm():
+    if q.shape != k.shape or (to_be_read(q) and (q - k).norm() > 0.01 * q.norm()):
         raise ValueError(
             "LSH attention needs keys that are the queries; got others. Tie the projections: "
             "tie_query_and_key(attention)."

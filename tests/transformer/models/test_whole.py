@@ -160,7 +160,7 @@ def test_a_hidden_target_token_reaches_no_other_position(size, made):
     other[:, 3] = (ids[:, 3] + 1) % size.vocab
     keep[:, 3] = False
     source = (torch.randint(size.vocab, (size.batch, size.key)),) if made is Transformer else ()
-    masks = {"target_keep": keep} if made is Transformer else {"keep": keep}
+    masks = {"target_real": keep} if made is Transformer else {"real": keep}
     before, after = (model(*source, target, **masks) for target in (ids, other))
     assert_identical(moved(before, after, axis=(0, 2)), torch.arange(size.query) == 3)
 
@@ -204,5 +204,5 @@ def test_dropout_reaches_every_place_of_section_5_4(size, made):
 def test_the_first_token_of_a_language_model_may_not_be_padding(size):
     model = DecoderOnly(size.vocab, size.d_model, size.head, size.d_ff, 1)
     ids = torch.randint(size.vocab, (2, 3))
-    with pytest.raises(ValueError, match="see no key"):
+    with pytest.raises(ValueError, match="row 1 of real begins with padding"):
         model(ids, torch.tensor([[True] * 3, [False, True, True]]))
