@@ -30,13 +30,12 @@ def processor() -> str:
 def machine() -> list[str]:
     """Lines that say what computes: the processor, the instructions in force, the libraries."""
     backends = torch.backends
-    libraries = [
-        name for name in ("mkl", "mkldnn", "openmp") if getattr(backends, name).is_available()
-    ]
+    names = ("mkl", "mkldnn", "openmp")
+    libraries = [name for name in names if getattr(backends, name).is_available()]
     lines = [
         f"{processor()}, {os.cpu_count()} processors, {torch.get_num_threads()} threads",
-        f"PyTorch {torch.__version__} with {', '.join(libraries) or 'none of mkl, mkldnn, openmp'}, "
-        f"instructions: {backends.cpu.get_cpu_capability()}",
+        f"PyTorch {torch.__version__}, instructions: {backends.cpu.get_cpu_capability()}, "
+        f"libraries: {', '.join(libraries) or 'none of ' + ', '.join(names)}",
     ]
     if taken := [f"{name}={os.environ[name]}" for name in STAND_INS if name in os.environ]:
         lines.append(f"as another processor would: {' '.join(taken)}")
