@@ -13,7 +13,7 @@ from qa_lab.claims.notebooks import read_source, record
 
 SOURCE = """# %%
 from qa_lab.claims import broken, prove, within
-from qa_lab.experiments.figures import figure
+from qa_lab.claims.figures import figure
 
 # %%
 prove(
