@@ -104,20 +104,13 @@ def beam_search(
     if beam < 1:
         raise ValueError(f"beam must keep at least 1 text; got {beam}.")
     check_prompts(prompt, None, max_new_tokens)
-    penalties = [penalty(length) for length in range(1, max_new_tokens + 1)]
-    numbers = torch.finfo(torch.float32)
-    if wrong := [lp for lp in penalties if not numbers.tiny <= lp <= numbers.max]:
-        raise ValueError(
-            "a penalty divides a log probability: it must be > 0, and finite in float32; got "
-            f"{wrong[0]}."
-        )
+    penalties = checked_penalties(penalty, max_new_tokens)
     largest, ends = max(penalties), end_ids(end_id, prompt.device)
+    many = (1 + len(ends)) * beam  # each beam has as many ends: `beam` others at least go on
     logits = reader.read(prompt)[:, -1]
     check_special(logits, ends, pad_id)
     precise = torch.promote_types(logits.dtype, torch.float32)  # in half precision sums stall
     batch, vocab = logits.shape
-    # Each beam has as many ends; among these likeliest, `beam` at least are none.
-    likeliest = min((1 + len(ends)) * beam, beam * vocab)
     first_row = beam * torch.arange(batch, device=prompt.device)[:, None]
     reader.reorder((first_row // beam).expand(-1, beam).flatten())
     # All beams of a prompt begin alike: one of them counts, or the rest would be its copies.
@@ -127,24 +120,20 @@ def beam_search(
     ids = prompt.new_full((batch, beam, max_new_tokens), pad_id)
     finished = Beams(ids, torch.full_like(scores, -torch.inf))
     for t in range(max_new_tokens):
-        total = scores[..., None] + logits.log_softmax(dim=-1, dtype=precise)
-        # Where no text is, the model was asked about nothing: whatever it says does not count.
-        total = total.masked_fill(scores[..., None] == -torch.inf, -torch.inf)
-        candidates = total.flatten(1).topk(likeliest, dim=-1)
-        parents, tokens = candidates.indices // vocab, candidates.indices % vocab
+        totals, parents, tokens = continuations(many, scores, logits)
         grown = ids.gather(1, parents[..., None].expand(-1, -1, max_new_tokens))
         grown[..., t] = tokens
         over = torch.isin(tokens, ends) | (t + 1 == max_new_tokens)
-        ended = candidates.values.masked_fill(~over, -torch.inf)[:, :beam] / penalties[t]
+        ended = totals.masked_fill(~over, -torch.inf)[:, :beam] / penalties[t]
         finished = best(
             beam,
             torch.cat([finished.ids, grown[:, :beam]], dim=1),
             torch.cat([finished.scores, ended], dim=1),
         )
-        scores, kept = candidates.values.masked_fill(over, -torch.inf).topk(beam, dim=-1)
+        scores, kept = totals.masked_fill(over, -torch.inf).topk(beam, dim=-1)
         # A log probability only falls from here on, so the largest divisor flatters it most.
         done = scores[:, :1] / largest <= finished.scores[:, -1:]
-        scores = scores.masked_fill(done, -torch.inf)
+        scores = scores.masked_fill(done, -torch.inf)  # while other prompts may go on
         if done.all():
             break
         ids = grown.gather(1, kept[..., None].expand(-1, -1, max_new_tokens))
@@ -154,6 +143,38 @@ def beam_search(
         raise ValueError("a row of logits holds NaN or infinity, or only minus infinity.")
     nowhere = finished.scores[..., None] == -torch.inf
     return Beams(finished.ids.masked_fill(nowhere, pad_id), finished.scores)
+
+
+def checked_penalties(penalty: Penalty, max_new_tokens: int) -> list[float]:
+    """List the penalties of all lengths, from one token on.
+
+    Raises:
+        ValueError: See `beam_search`.
+    """
+    penalties, numbers = (
+        [penalty(n) for n in range(1, max_new_tokens + 1)],
+        torch.finfo(torch.float),
+    )
+    if wrong := [divisor for divisor in penalties if not numbers.tiny <= divisor <= numbers.max]:
+        raise ValueError(
+            "a penalty divides a log probability: it must be > 0, and finite in float32; got "
+            f"{wrong[0]}."
+        )
+    return penalties
+
+
+def continuations(
+    many: int, scores: Float[Tensor, "batch beam"], logits: Float[Tensor, "batch beam vocab"]
+) -> tuple[
+    Float[Tensor, "batch candidate"], Int[Tensor, "batch candidate"], Int[Tensor, "batch candidate"]
+]:
+    """Find the likeliest texts that are one token longer: their scores, parents and last tokens."""
+    vocab = logits.shape[-1]
+    totals = scores[..., None] + logits.log_softmax(dim=-1, dtype=scores.dtype)
+    # Where no text is, the model was asked about nothing: whatever it says does not count.
+    totals = totals.masked_fill(scores[..., None] == -torch.inf, -torch.inf).flatten(1)
+    top = totals.topk(min(many, totals.shape[1]), dim=-1)
+    return top.values, top.indices // vocab, top.indices % vocab
 
 
 def best(

@@ -100,6 +100,8 @@ def generate(
     check_special(logits, ends, pad_id)
     for t in range(first, longest + max_new_tokens):
         chooses = writing & own[:, t]
+        # A row that has ended, or has prompt left, has nothing to choose, whatever its logits are.
+        logits = logits.masked_fill(~chooses[:, None], 0.0)
         text[:, t] = torch.where(chooses, choose(logits), text[:, t])
         writing = writing & ~(chooses & torch.isin(text[:, t], ends))
         writing = writing & (t + 1 < lengths + max_new_tokens)
@@ -142,7 +144,7 @@ def end_ids(end_id: Ends, device: torch.device) -> Int[Tensor, " end"]:
     Raises:
         TypeError: They are no token ids.
     """
-    ids = () if end_id is None else (end_id,) if isinstance(end_id, Integral) else tuple(end_id)
+    ids = () if end_id is None else end_id if isinstance(end_id, Collection) else (end_id,)
     if not all(isinstance(token, Integral) for token in ids):
         raise TypeError(f"end_id must be a token id, several of them, or None; got {end_id!r}.")
     return torch.tensor(sorted(set(ids)), dtype=torch.long, device=device)

@@ -11,7 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from qa_lab.transformer.decoding.generation import Ends, check_prompts, check_special, end_ids, greedy
+from qa_lab.transformer.decoding.generation import (
+    Ends,
+    check_prompts,
+    check_special,
+    end_ids,
+    greedy,
+)
 from qa_lab.transformer.decoding.readers import Reader
 from qa_lab.transformer.decoding.sampling import draw, probabilities
 
@@ -148,18 +154,7 @@ def speculative(
     if len(prompt) != 1:
         raise ValueError(f"one prompt at a time; got {len(prompt)}.")
     check_prompts(prompt, None, max_new_tokens)
-    if target is draft:
-        raise ValueError("target and draft are one reader; give each a reader of its own.")
-    if target.seen or draft.seen:
-        raise ValueError(
-            f"both readers must be fresh; target has read {target.seen} tokens, draft {draft.seen}."
-        )
-    for reader in (target, draft):
-        if reader.cache is not None and reader.cache.window is not None:
-            raise ValueError(
-                "a refused guess is taken back, and a cache with a window cannot go back: give the "
-                "reader no window (the model's own mask hides what lies outside it)."
-            )
+    check_readers(target, draft)
     text, start, ends = prompt, prompt.shape[1], end_ids(end_id, prompt.device)
     guessed = right = reads = 0
     while text.shape[1] < start + max_new_tokens and not torch.isin(text[:, start:], ends).any():
@@ -178,6 +173,26 @@ def speculative(
     written = written[: int(ended[0]) + 1] if len(ended) else written
     ids[0, : len(written)] = written
     return Speculation(ids, guessed, right, reads)
+
+
+def check_readers(target: Reader, draft: Reader) -> None:
+    """Refuse readers that are not fresh, or could not take back what they read.
+
+    Raises:
+        ValueError: See `speculative`.
+    """
+    if target is draft:
+        raise ValueError("target and draft are one reader; give each a reader of its own.")
+    if target.seen or draft.seen:
+        raise ValueError(
+            f"both readers must be fresh; target has read {target.seen} tokens, draft {draft.seen}."
+        )
+    for reader in (target, draft):
+        if reader.cache is not None and reader.cache.window is not None:
+            raise ValueError(
+                "a refused guess is taken back, and a cache with a window cannot go back: give the "
+                "reader no window (the model's own mask hides what lies outside it)."
+            )
 
 
 def guess(
