@@ -79,7 +79,10 @@ class elsewhere(TorchFunctionMode):
             if isinstance(rng, Generator) and rng.device != place:
                 raise RuntimeError(f"Expected a '{place}' generator but found '{rng.device}'")
         args, kwargs = tree_map(lambda x: CPU if isinstance(x, torch.device) else x, (args, kwargs))
-        return tree_map(lambda x: moved(x, place), func(*args, **kwargs))
+        out = func(*args, **kwargs)
+        if func.__name__ in ("to", "cpu", "cuda") and home(out) != place:
+            out = out.clone()  # what crosses over is a copy
+        return tree_map(lambda x: moved(x, place), out)
 
 
 def asked_for(name: str, args: tuple, kwargs: dict) -> torch.device | None:
@@ -118,7 +121,7 @@ def check_company(name: str, args: tuple, met: list[Tensor]) -> None:
 
 
 def moved(x: object, place: torch.device) -> object:
-    """Let a result pass for a tensor of the device where it lies."""
+    """Let a result pass for a tensor of the device where it lies: a view stays a view."""
     if not isinstance(x, Tensor) or home(x) == place:
         return x
-    return there(x) if place == CUDA else x.clone().as_subclass(Tensor)
+    return x.as_subclass(There if place == CUDA else Tensor)

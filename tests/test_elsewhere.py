@@ -55,5 +55,15 @@ def test_what_is_moved_is_a_copy():
         back = FAR.cpu()
         back[0] = 9.0
         assert FAR[0].item() == 1.0
+        far = HERE.to(CUDA)
+        far.mul_(2.0)
+        assert HERE.tolist() == [1.0, 2.0, 3.0] and far.tolist() == [2.0, 4.0, 6.0]
+
+
+def test_what_is_looked_at_is_a_view():
+    with elsewhere():
         grown = torch.zeros(3, device=CUDA)
         assert grown.add_(1.0) is grown
+        grown[1:].copy_(FAR[:2])
+        grown.narrow(0, 0, 1)[:] = 7.0
+        assert grown.tolist() == [7.0, 1.0, 2.0]

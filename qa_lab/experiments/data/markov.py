@@ -111,8 +111,8 @@ def walk(
         The first row and the columns of each walk.
     """
     # numpy, since each step is a handful of numbers: torch's overhead makes it three times slower.
-    shape, here = (steps + 1, batch, 1), rng.device
-    luck = torch.rand(shape, dtype=torch.float64, generator=rng, device=here).cpu().numpy()
+    here, double = rng.device, torch.float64
+    luck = torch.rand(steps + 1, batch, 1, dtype=double, generator=rng, device=here).cpu().numpy()
     bounds, onward = _bounds(table), following.numpy()
     row = first = (_bounds(start) > luck[0]).argmax(axis=1)
     columns = np.empty((steps, batch), dtype=np.int64)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qa_lab.transformer._precision import at_least_float32
 from qa_lab.transformer.decoding.generation import Ends, check_prompts, check_special, end_ids
 from qa_lab.transformer.decoding.readers import Reader
 
@@ -109,12 +110,11 @@ def beam_search(
     many = (1 + len(ends)) * beam  # each beam has as many ends: `beam` others at least go on
     logits = reader.read(prompt)[:, -1]
     check_special(logits, ends, pad_id)
-    precise = torch.promote_types(logits.dtype, torch.float32)  # in half precision sums stall
     batch, vocab = logits.shape
     first_row = beam * torch.arange(batch, device=prompt.device)[:, None]
     reader.reorder((first_row // beam).expand(-1, beam).flatten())
     # All beams of a prompt begin alike: one of them counts, or the rest would be its copies.
-    scores = logits.new_full((batch, beam), -torch.inf, dtype=precise)
+    scores = at_least_float32(logits[:, :1]).new_full((batch, beam), -torch.inf)
     scores[:, 0] = 0.0
     logits = logits[:, None].expand(-1, beam, -1)
     ids = prompt.new_full((batch, beam, max_new_tokens), pad_id)
@@ -170,7 +170,7 @@ def continuations(
 ]:
     """Find the likeliest texts that are one token longer: their scores, parents and last tokens."""
     vocab = logits.shape[-1]
-    totals = scores[..., None] + logits.log_softmax(dim=-1, dtype=scores.dtype)
+    totals = scores[..., None] + at_least_float32(logits).log_softmax(dim=-1)
     # Where no text is, the model was asked about nothing: whatever it says does not count.
     totals = totals.masked_fill(scores[..., None] == -torch.inf, -torch.inf).flatten(1)
     top = totals.topk(min(many, totals.shape[1]), dim=-1)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from qa_lab.transformer._precision import at_least_float32
+
 
 def with_temperature(
     logits: Float[Tensor, "*batch vocab"], temperature: float
@@ -30,7 +32,7 @@ def with_temperature(
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0; got {temperature}. Its limit at 0 is `greedy`.")
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     if temperature < 1:  # what is likeliest must not overflow; the rest may, to minus infinity
         logits = logits - logits.amax(dim=-1, keepdim=True)
     numbers = torch.finfo(logits.dtype)
@@ -79,11 +81,10 @@ def keep_top_p(logits: Float[Tensor, "*batch vocab"], p: float) -> Float[Tensor,
         raise ValueError(f"top_p must lie in (0, 1]; got {p}.")
     if p == 1:  # the sum below may round to 1 before the last token
         return logits
-    precise = torch.promote_types(logits.dtype, torch.float32)  # in half precision sums stall
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    share = ordered.softmax(dim=-1, dtype=precise)
+    share = at_least_float32(ordered).softmax(dim=-1)
     before = share.cumsum(dim=-1) - share  # held by the likelier ones
-    p = max(p, torch.finfo(precise).tiny)  # a share that rounds to 0 would rule out every token
+    p = max(p, torch.finfo(share.dtype).tiny)  # a share that rounds to 0 would rule out every token
     outside = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= p)
     return logits.masked_fill(outside, -torch.inf)
 
@@ -103,7 +104,7 @@ def probabilities(logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batc
         ValueError: A row has no distribution: it holds NaN or infinity, or nothing but minus
             infinity.
     """
-    p = logits.softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    p = at_least_float32(logits).softmax(dim=-1)
     if p[..., :1].isnan().any():  # one NaN makes its whole row NaN
         raise ValueError("a row of logits holds NaN or infinity, or only minus infinity.")
     return p
@@ -121,7 +122,7 @@ def draw(p: Float[Tensor, "batch vocab"], rng: Generator) -> Int[Tensor, " batch
     Returns:
         Its id, on the device of p.
     """
-    there = p.to(rng.device, torch.promote_types(p.dtype, torch.float32))
+    there = at_least_float32(p).to(rng.device)
     return torch.multinomial(there, 1, generator=rng)[:, 0].to(p.device)
 
 

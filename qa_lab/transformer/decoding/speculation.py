@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from qa_lab.transformer._precision import at_least_float32
 from qa_lab.transformer.decoding.generation import (
     Ends,
     check_prompts,
@@ -76,13 +77,12 @@ def check_guesses(
             "give guesses [guess], draft [guess vocab] and target [guess + 1 vocab], of one "
             f"vocabulary; got {list(guesses.shape)}, {list(draft.shape)} and {list(target.shape)}."
         )
-    precise = torch.promote_types(target.dtype, torch.float32)
-    target, draft = target.to(precise), draft.to(precise)
+    target, draft = at_least_float32(target), at_least_float32(draft)
     if not (target.sum() + draft.sum()).isfinite():
         raise ValueError("a probability is NaN or infinite: no guess can be accepted or refused.")
     rows = torch.arange(len(guesses), device=guesses.device)
     p, q = target[rows, guesses], draft[rows, guesses]
-    luck = torch.rand(len(guesses), generator=rng, device=rng.device, dtype=precise).to(p.device)
+    luck = torch.rand(len(guesses), generator=rng, device=rng.device, dtype=p.dtype).to(p.device)
     # Drawn from q, a guess has q > 0. u < p/q, without dividing.
     refused = luck * q >= p
     accepted = int(refused.int().argmax()) if refused.any() else len(guesses)
