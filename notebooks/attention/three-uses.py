@@ -306,8 +306,8 @@ def excess_readers(seed, expected=CROSS):
             (_, whole), *seen = what_entered([*layers["whole encoder"], *layers[stack]], run)
             for inputs, _ in seen:
                 read = [(x["W_Q"], (x["W_K"], x["W_V"])) for x in inputs]
-                elsewhere = sum(not any(torch.equal(q, s) for s in kv) for q, kv in read)
-                memory = sum(all(torch.equal(s, whole["output"]) for s in kv) for _, kv in read)
+                elsewhere = sum(not any(s is q for s in kv) for q, kv in read)
+                memory = sum(all(s is whole["output"] for s in kv) for _, kv in read)
                 yield elsewhere - count, memory - count
 
 

@@ -17,6 +17,7 @@ from qa_lab.transformer.decoding import (
 )
 from qa_lab.transformer.decoding.beam import PER_TOKEN
 from qa_lab.transformer.models import DecoderOnly, Transformer
+from tests.comparing import assert_differs, assert_identical
 
 END, PAD, VOCAB, LENGTH = 2, 0, 4, 3
 HOW = {"end_id": END, "pad_id": PAD, "max_new_tokens": LENGTH}
@@ -125,7 +126,7 @@ def test_a_beam_finds_what_greedy_misses(model):
     plain = power_penalty(0.0)
     greedy = generate(LanguageReader(model), prompts, **HOW)
     wide = beam_search(LanguageReader(model), prompts, beam=4, penalty=plain, **HOW)
-    assert (wide.ids[:, 0] != greedy).any()
+    assert_differs(wide.ids[:, 0], greedy)
     narrow = beam_search(LanguageReader(model), prompts, beam=1, penalty=plain, **HOW)
     assert (wide.scores[:, 0] >= narrow.scores[:, 0] - 1e-12).all()
 
@@ -139,7 +140,7 @@ def test_a_translations_beams_keep_their_source():
     for row in range(5):
         reader = TranslationReader(model, source[row, None, : int(keep[row].sum())])
         one = beam_search(reader, start[:1], beam=3, **HOW)
-        assert torch.equal(one.ids[0], together.ids[row])
+        assert_identical(one.ids[0], together.ids[row])
         assert torch.allclose(one.scores[0], together.scores[row])
 
 

@@ -19,6 +19,7 @@ from qa_lab.transformer.decoding import (
 from qa_lab.transformer.models import DecoderOnly, Transformer
 from qa_lab.transformer.models.presets import gpt2
 from qa_lab.transformer.rivals import RecurrentLM, Seq2Seq
+from tests.comparing import assert_differs, assert_identical
 
 END = 5
 HOW = {"end_id": END, "pad_id": 0}
@@ -51,6 +52,8 @@ def alone(next_logits, prompt, length, ends=(END,)):
     """One row, by running everything again: what any loop must write."""
     text, written = list(prompt), []
     while len(written) < length and (not written or written[-1] not in ends):
+        likeliest, second = next_logits(torch.tensor([text + written]))[0, -1].topk(2)[0]
+        assert likeliest - second > 1e-9, "a tie, which rounding would decide"
         written.append(int(next_logits(torch.tensor([text + written]))[0, -1].argmax()))
     return written + [0] * (length - len(written))
 
@@ -88,7 +91,7 @@ def test_a_translation_is_what_it_would_be_alone_and_unpadded(translator, size, 
     reader = TranslationReader(translator, source, real_tokens(lengths, size.key), cached=cached)
     written = generate(reader, start, max_new_tokens=7, **HOW)
     with_padding = generate(TranslationReader(translator, source), start, max_new_tokens=7, **HOW)
-    assert not torch.equal(with_padding, written), "the mask should matter here"
+    assert_differs(with_padding, written)  # the mask matters here
     for row, tokens, n in zip(written.tolist(), source, lengths, strict=True):
         expected = alone(lambda ids, s=tokens[None, :n]: translator(s, ids), [1], 7)
         assert row == expected
@@ -99,7 +102,8 @@ def test_the_rivals_write_too(size):
     model = far_from_the_start(RecurrentLM(size.vocab, size.d_model, 2))
     prompt = torch.randint(size.vocab, (5, 3))
     written = generate(LanguageReader(model, cached=False), prompt, max_new_tokens=6, **HOW)
-    assert written.tolist() == [alone(model, row, 6) for row in prompt.tolist()]
+    expected = [alone(model, row, 6) for row in prompt.tolist()]
+    assert written.tolist() == expected
     translator = far_from_the_start(Seq2Seq(size.vocab, size.d_model))
     source, start = torch.randint(3, size.vocab, (5, size.key)), torch.ones(5, 1, dtype=torch.long)
     keep = real_tokens(torch.tensor([1, 5, 3, 2, 4]), size.key)
@@ -200,7 +204,8 @@ def test_without_an_end_nothing_ends(language_model, size):
     how = {"end_id": None, "pad_id": 1, "max_new_tokens": 9}
     reader = LanguageReader(language_model)
     written = generate(reader, prompt, **how)
-    assert written.tolist() == [alone(language_model, row, 9, ends=()) for row in prompt.tolist()]
+    expected = [alone(language_model, row, 9, ends=()) for row in prompt.tolist()]
+    assert written.tolist() == expected
     assert not reader.cache.layers[0].own.k.requires_grad, "writing needs no graph"
     silence = Script([[0, 3, 0, 4]])
     written = generate(silence, torch.ones(1, 1, dtype=torch.long), **how | {"max_new_tokens": 4})
@@ -211,7 +216,7 @@ def test_how_the_next_token_is_chosen_is_passed_in(language_model, size):
     prompt = torch.randint(size.vocab, (3, 2))
     reader = LanguageReader(language_model)
     written = generate(reader, prompt, lambda logits: logits.argmin(-1), max_new_tokens=1, **HOW)
-    assert written[:, 0].tolist() == language_model(prompt)[:, -1].argmin(-1).tolist()
+    assert_identical(written[:, 0], language_model(prompt)[:, -1].argmin(-1))
     assert greedy(torch.tensor([[1.0, 3.0, 3.0], [2.0, 1.0, 0.0]])).tolist() == [1, 0]
 
 

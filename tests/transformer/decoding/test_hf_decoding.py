@@ -15,6 +15,7 @@ from qa_lab.transformer.decoding import (
     with_temperature,
 )
 from qa_lab.transformer.models.presets import gpt2
+from tests.comparing import assert_identical, assert_same
 
 PAD = 15
 
@@ -87,7 +88,7 @@ def test_greedy_writes_what_generate_writes(twins, cached, count):
     written = generate(
         LanguageReader(ours, cached=cached), prompt, end_id=end, pad_id=PAD, max_new_tokens=12
     )
-    assert torch.equal(written, padded(expected, 12))
+    assert_identical(written, padded(expected, 12))
     ended = torch.stack([(written == end).any(1) for end in ends])
     assert ended.any(1).all() and not ended.any(0).all(), "each ends some, and some do not end"
 
@@ -116,7 +117,7 @@ def test_beam_search_writes_what_generate_writes(twins, beam, alpha, count):
     )  # fmt: skip
     ids = padded(expected.sequences[:, 3:], 9).view(13, beam, 9)
     scores = expected.sequences_scores.view(13, beam)
-    assert torch.equal(found.ids, ids)
+    assert_identical(found.ids, ids)
     assert all((ids == end).any() for end in ends), "each ends a text"
     assert (ids[..., -1] != PAD).any(), "and some do not end"
     assert (found.scores - scores).abs().max() < 1e-5  # theirs are kept in float32
@@ -125,10 +126,11 @@ def test_beam_search_writes_what_generate_writes(twins, beam, alpha, count):
 def test_the_filters_are_theirs():
     logits = 2 * torch.randn(50, 17)
     for k in (1, 3, 16, 17):
-        assert torch.equal(keep_top_k(logits, k), TopKLogitsWarper(k)(None, logits))
+        theirs = TopKLogitsWarper(k)(None, logits)
+        assert_identical(keep_top_k(logits, k), theirs, because="what is kept is copied")
     for p in (0.05, 0.5, 0.9, 1.0):
-        assert torch.equal(keep_top_p(logits, p), TopPLogitsWarper(p)(None, logits))
+        theirs = TopPLogitsWarper(p)(None, logits)
+        assert_identical(keep_top_p(logits, p), theirs, because="what is kept is copied")
     for temperature in (0.7, 1.0, 1.7):
         expected = TemperatureLogitsWarper(temperature)(None, logits).softmax(-1)
-        gap = with_temperature(logits, temperature).softmax(-1) - expected
-        assert gap.abs().max() < 1e-12
+        assert_same(with_temperature(logits, temperature).softmax(-1), expected)

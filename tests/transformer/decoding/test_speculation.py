@@ -18,6 +18,7 @@ from qa_lab.transformer.decoding import (
 from qa_lab.transformer.decoding.speculation import check_guesses
 from qa_lab.transformer.models import DecoderOnly
 from qa_lab.transformer.models.presets import gpt2
+from tests.comparing import assert_identical
 
 VOCAB, END = 5, 3
 HOW = {"end_id": END, "pad_id": 0, "max_new_tokens": 11}
@@ -45,7 +46,7 @@ def test_greedy_speculation_writes_the_greedy_text(guesses, cached, draft):
             LanguageReader(target, cached=cached), LanguageReader(guesser, cached=cached), prompt,
             torch.Generator().manual_seed(0), guesses=guesses, distribution=greedily, **HOW,
         )  # fmt: skip
-        assert torch.equal(done.ids, alone)
+        assert_identical(done.ids, alone)
         assert done.accepted <= done.guessed
         if draft == "itself":
             assert done.accepted == done.guessed
@@ -147,7 +148,7 @@ def test_all_that_is_random_comes_from_the_generator():
             guesses=3, end_id=None, pad_id=0, max_new_tokens=30,
         )  # fmt: skip
         texts.append(done.ids)
-    assert torch.equal(*texts)
+    assert_identical(*texts)
 
 
 def test_both_models_draw_from_the_distribution_passed_in():
@@ -160,7 +161,7 @@ def test_both_models_draw_from_the_distribution_passed_in():
             LanguageReader(target), LanguageReader(draft), prompt, rng,
             guesses=3, distribution=one, **HOW,
         )  # fmt: skip
-        assert torch.equal(done.ids, generate(LanguageReader(target), prompt, **HOW))
+        assert_identical(done.ids, generate(LanguageReader(target), prompt, **HOW))
 
 
 @pytest.mark.parametrize("cached", [True, False])
