@@ -9,6 +9,7 @@ import torch
 from markdown import Markdown
 from py_mini_racer import MiniRacer
 
+from qa_lab.claims.notebooks import ROOT
 from qa_lab.experiments.measures import entropy_share
 from qa_lab.guide.explore import EXPLORERS
 from qa_lab.guide.library import PageError, library
@@ -55,7 +56,7 @@ def test_its_random_numbers_are_standard_normal(formulas):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_draws_agree_with_what_the_figure_recorded(formulas, scale):
-    drawn = library().evidence.figure("softmax-by-width").drawn
+    drawn = library(ROOT).evidence.figure("softmax-by-width").drawn
     line = EXPLORERS["scores"]["en"]["names"][scale]
     (x, y) = (
         next(v for k, v in drawn.items() if k.startswith(f"1/line {line} ") and k.endswith(axis))
@@ -104,7 +105,7 @@ def test_both_languages_have_the_same_words(name):
 
 
 def test_the_heads_are_read_from_the_record_row_by_row():
-    figure = library().evidence.figure("heads-over-places")
+    figure = library(ROOT).evidence.figure("heads-over-places")
     written = [float(text) for text in re.findall(r">(\d\.\d)</text>", figure.svg)]
     recorded = [v for panel in "01" for v in figure.drawn[f"{panel}/mesh 0 value"]]
     assert len(recorded) == 2 * 4 * 12  # panels, heads, places
