@@ -19,10 +19,11 @@ from markupsafe import Markup
 from qa_lab.claims.evidence import RecordedClaim
 from qa_lab.claims.manifest import LANGUAGES, unfold_chinese
 from qa_lab.guide import code
-from qa_lab.guide.explore import EXPLORERS
+from qa_lab.guide.errors import PageError
+from qa_lab.guide.explore import EXPLORERS, check
 from qa_lab.guide.inline import ClaimChip, RecordedValue
-from qa_lab.guide.library import Library, PageError
-from qa_lab.guide.numbers import Interval, subscripts, typeset
+from qa_lab.guide.library import Library
+from qa_lab.guide.numbers import subscripts, typeset, typeset_bound
 from qa_lab.guide.strip import strip
 from qa_lab.guide.words import Words
 
@@ -154,7 +155,7 @@ class Fences:
             "measured": claim.numbers["measured"],
             "control": claim.numbers["control"],
             "seeds": len(claim.numbers["seeds"]),
-            "bound": Interval.read(claim.data["bound"]),
+            "bound": claim.bound,
             "question": self.library.question_of(claim),
             "falls_to": self.library.broken.of(claim.id),
         }
@@ -172,9 +173,8 @@ class Fences:
 
     def _figure(self, given: dict[str, str], root: str) -> dict[str, Any]:
         figure = self.library.evidence.figure(given["id"])
-        explore = given.pop("explore", None)
-        if explore not in (None, *EXPLORERS):
-            raise PageError(f"There is no explorer {explore!r}; there are {', '.join(EXPLORERS)}.")
+        if explore := given.pop("explore", None):
+            check(explore, figure)
         if self.language == "zh":
             given = {key: unfold_chinese(text) for key, text in given.items()}
         return {
@@ -217,7 +217,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     templates.policies["json.dumps_kwargs"] = {"sort_keys": False}
-    templates.globals["number"] = typeset
+    templates.globals |= {"number": typeset, "bound": typeset_bound}
     templates.filters |= {
         "math": subscripts,
         "code": backticks,
