@@ -36,7 +36,12 @@ from qa_lab.experiments.data.masked_tokens import (
 from qa_lab.experiments.data.tasks import entropy_floor, iid_tokens
 from qa_lab.experiments.fit import fit
 from qa_lab.experiments.measures import dependence, gaussian
-from qa_lab.transformer.attention import MultiHeadAttention, full_mask
+from qa_lab.transformer.attention import (
+    DotProductAttention,
+    MultiHeadAttention,
+    full_mask,
+    scaled_dot_product_attention,
+)
 from qa_lab.transformer.models import (
     Bert,
     Encoder,
