@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help site test prove record replicate portable falsify mutate bench fix lint unit notebooks build clean
+.PHONY: help site test prove record replicate pilot portable falsify mutate bench fix lint unit notebooks build clean
 
 PORT ?= 8000
 JOBS ?= 2
@@ -44,6 +44,9 @@ record: $(READY) ## execute and record one notebook (Q=why-scale), or all that c
 replicate: $(READY) ## prove everything with seeds nobody has seen: SEED=100 and the following
 	@echo "== Every claim, from seed $(SEED) on"
 	@QA_LAB_FIRST_SEED=$(SEED) $(NBVAL) -n $(JOBS) --dist loadscope notebooks
+
+pilot: $(READY) ## try every random claim on 100 seeds, and count how often it misses (Q=…)
+	@$(BIN)/python -m tests.tools.replicate --jobs $(JOBS) $(Q)
 
 portable: $(READY) ## prove everything with plain instructions, as another processor would
 	@echo "== Every claim, without vector instructions"
