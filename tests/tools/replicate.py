@@ -12,6 +12,7 @@ and keeps what it knows of the others. A claim that draws nothing at random is c
 """
 
 import argparse
+import gc
 import inspect
 import json
 import re
@@ -66,6 +67,7 @@ def runs_of(source: Path, seed: int) -> dict[str, Run | None]:
     A whole execution for each seed costs little, and what the notebook caches cannot pile up.
     Figures are not drawn. An error outside of a measurement is no miss, and stops everything.
     """
+    gc.collect()  # of the notebook before: functions and their globals hold on to each other
     runs: dict[str, Run | None] = {}
     names: dict[str, Any] = {"__name__": "__main__"}
     stand_in = {"prove": partial(_note, runs, seed), "figure": lambda *_, **__: None}
