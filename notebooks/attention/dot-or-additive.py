@@ -24,22 +24,21 @@ import torch.nn.functional as F
 from torch import nn
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove
+from qa_lab.claims.figures import INK, figure, spread
 from qa_lab.experiments.bench import seconds
-from qa_lab.experiments.cost import peak_bytes, saved_bytes
-from qa_lab.experiments.figures import INK, figure, spread
+from qa_lab.experiments.data.operations import operations
 from qa_lab.experiments.fit import fit
-from qa_lab.experiments.measure import gaussian
-from qa_lab.experiments.operations import operations
-from qa_lab.experiments.refusals import refused
-from qa_lab.transformer.attention import dot_product_scores
-from qa_lab.transformer.masks import causal_mask, masked_softmax
-from qa_lab.transformer.multi_head import MultiHeadAttention
-from qa_lab.transformer.scores import (
+from qa_lab.experiments.measures import gaussian, peak_bytes, refused, saved_bytes
+from qa_lab.transformer.attention import (
     AdditiveScores,
     BilinearScores,
+    MultiHeadAttention,
     ScoredAttention,
     additive_scores,
     bilinear_scores,
+    causal_mask,
+    dot_product_scores,
+    masked_softmax,
 )
 
 torch.set_num_threads(1)

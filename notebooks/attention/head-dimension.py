@@ -20,13 +20,15 @@ import numpy as np
 import torch
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove
-from qa_lab.experiments.cost import flops, parameter_count
-from qa_lab.experiments.figures import figure, spread
-from qa_lab.experiments.measure import gaussian
-from qa_lab.experiments.retrieval import ceiling, train_retrieval
-from qa_lab.transformer.attention import attention_weights, dot_product_scores
-from qa_lab.transformer.masks import masked_softmax
-from qa_lab.transformer.multi_head import MultiHeadAttention
+from qa_lab.claims.figures import figure, spread
+from qa_lab.experiments.data.retrieval import ceiling, train_retrieval
+from qa_lab.experiments.measures import flops, gaussian, parameter_count
+from qa_lab.transformer.attention import (
+    MultiHeadAttention,
+    attention_weights,
+    dot_product_scores,
+    masked_softmax,
+)
 
 torch.set_num_threads(1)
 
@@ -433,7 +435,7 @@ prove(
 # ## 5. Too few heads, and too narrow ones
 #
 # d_model = 16. Twelve learned queries must each return the contents, two numbers each, of four
-# places of twelve (`qa_lab/experiments/retrieval.py`; the page *why-multi-head* is about that
+# places of twelve (`qa_lab/experiments/data/retrieval.py`; the page *why-multi-head* is about that
 # task). One head has one pattern for a query, so R² cannot exceed ¼, however wide it is. Sixteen
 # heads have patterns enough, but one feature each, to match with and to carry. The control gives
 # the same sixteen heads two features each (d_k = 2), and leaves d_model at 16.

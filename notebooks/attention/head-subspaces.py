@@ -22,17 +22,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove, within
-from qa_lab.experiments.cost import sequential_depth
-from qa_lab.experiments.figures import figure, matrix, spread
-from qa_lab.experiments.measure import gaussian
-from qa_lab.experiments.retrieval import (
-    PLACES,
-    ceiling,
-    make_heads_equal,
-    train_retrieval,
-)
-from qa_lab.transformer.masks import masked_softmax
-from qa_lab.transformer.multi_head import MultiHeadAttention
+from qa_lab.claims.figures import figure, matrix, spread
+from qa_lab.experiments.data.retrieval import PLACES, ceiling, make_heads_equal, train_retrieval
+from qa_lab.experiments.measures import gaussian, sequential_depth
+from qa_lab.transformer.attention import MultiHeadAttention, masked_softmax
 
 torch.set_num_threads(1)
 
@@ -563,9 +556,9 @@ prove(
 # %% [markdown]
 # ## 5. What makes heads differ
 #
-# Training on `qa_lab/experiments/retrieval.py`: twelve places with random contents; four heads must
-# return the contents of K fixed places. Keys see the place only, so a head has one pattern, and H
-# heads can return at most H/K of the variance, whatever their weights. Steps (200) and the bounds
+# Training on `qa_lab/experiments/data/retrieval.py`: twelve places with random contents; four heads
+# must return the contents of K fixed places. Keys see the place only, so a head has one pattern, so
+# H heads can return at most H/K of the variance, whatever their weights. Steps (200) and the bounds
 # were set in pilot runs on seeds from 100 on, then tried on others.
 #
 # First, without training: do heads that are equal get equal gradients? Equal heads need equal

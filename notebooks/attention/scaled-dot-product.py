@@ -20,23 +20,32 @@ import torch
 import torch.nn.functional as F
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove, within
-from qa_lab.experiments.cost import flops, parameter_count, saved_bytes
-from qa_lab.experiments.figures import figure, matrix, spread
-from qa_lab.experiments.measure import dependence, gaussian
-from qa_lab.experiments.refusals import refused
-from qa_lab.experiments.tasks import associative_recall, generator, vocab_size
-from qa_lab.transformer.attention import (
-    attention_weights,
-    dot_product_scores,
-    fused_attention,
-    scaled_dot_product_attention,
+from qa_lab.claims.figures import figure, matrix, spread
+from qa_lab.experiments.data.tasks import associative_recall, generator, vocab_size
+from qa_lab.experiments.measures import (
+    dependence,
+    flops,
+    gaussian,
+    parameter_count,
+    refused,
+    saved_bytes,
 )
-from qa_lab.transformer.blocks import EncoderBlock, post_norm, pre_norm
-from qa_lab.transformer.local_attention import local_attention
-from qa_lab.transformer.masks import causal_mask, full_mask, masked_softmax, window_mask
-from qa_lab.transformer.multi_head import MultiHeadAttention
-from qa_lab.transformer.norms import LayerNorm
-from qa_lab.transformer.scores import AdditiveScores, ScoredAttention
+from qa_lab.transformer.attention import (
+    AdditiveScores,
+    MultiHeadAttention,
+    ScoredAttention,
+    attention_weights,
+    causal_mask,
+    dot_product_scores,
+    full_mask,
+    fused_attention,
+    local_attention,
+    masked_softmax,
+    scaled_dot_product_attention,
+    window_mask,
+)
+from qa_lab.transformer.layers import LayerNorm
+from qa_lab.transformer.models import EncoderBlock, post_norm, pre_norm
 
 torch.set_num_threads(1)
 

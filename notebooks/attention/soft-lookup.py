@@ -20,16 +20,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove
-from qa_lab.experiments.figures import INK, figure, spread
-from qa_lab.experiments.measure import dependence, gaussian
-from qa_lab.experiments.refusals import refused
+from qa_lab.claims.figures import INK, figure, spread
+from qa_lab.experiments.measures import dependence, gaussian, refused
 from qa_lab.transformer.attention import (
+    MultiHeadAttention,
     attention_weights,
     fused_attention,
+    masked_softmax,
     scaled_dot_product_attention,
 )
-from qa_lab.transformer.masks import masked_softmax
-from qa_lab.transformer.multi_head import MultiHeadAttention
 
 torch.set_num_threads(1)
 

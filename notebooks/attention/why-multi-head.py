@@ -22,14 +22,10 @@ import torch
 import torch.nn.functional as F
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove, within
-from qa_lab.experiments.cost import saved_bytes
-from qa_lab.experiments.figures import figure, matrix, spread
-from qa_lab.experiments.measure import gaussian
-from qa_lab.experiments.refusals import refused
-from qa_lab.experiments.retrieval import ceiling, train_retrieval
-from qa_lab.transformer.attention import attention_weights
-from qa_lab.transformer.masks import masked_softmax
-from qa_lab.transformer.multi_head import MultiHeadAttention
+from qa_lab.claims.figures import figure, matrix, spread
+from qa_lab.experiments.data.retrieval import ceiling, train_retrieval
+from qa_lab.experiments.measures import gaussian, refused, saved_bytes
+from qa_lab.transformer.attention import MultiHeadAttention, attention_weights, masked_softmax
 
 torch.set_num_threads(1)
 SEEDS = range(5)

@@ -22,18 +22,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from qa_lab.claims import at_least, at_most, broken, prove, within
-from qa_lab.experiments.figures import figure, spread
-from qa_lab.experiments.measure import entropy_share, gaussian, softmax_jacobian
-from qa_lab.experiments.recall import train_recall, twin_losses
+from qa_lab.claims.figures import figure, spread
+from qa_lab.experiments.data.recall import train_recall, twin_losses
+from qa_lab.experiments.measures import entropy_share, gaussian, softmax_jacobian
 from qa_lab.transformer.attention import (
+    MultiHeadAttention,
+    additive_scores,
     attention_weights,
     dot_product_scores,
     fused_attention,
+    masked_softmax,
     scaled_dot_product_attention,
 )
-from qa_lab.transformer.masks import masked_softmax
-from qa_lab.transformer.multi_head import MultiHeadAttention
-from qa_lab.transformer.scores import additive_scores
 
 torch.set_num_threads(1)
 
@@ -487,7 +487,7 @@ prove(
 # %% [markdown]
 # ## 5. Learning
 #
-# One head must find the pair that a query asks for among ten (`qa_lab/experiments/recall.py`).
+# One head must find the pair that a query asks for among ten (`qa_lab/experiments/data/recall.py`).
 # Adam, learning rate 3e-3; queries and keys start with features of variance 1. We call recall
 # learned at an accuracy of 0.95 and not learned at 0.9, and a difference of 0.1 a difference.
 # Width, steps and these thresholds were chosen in pilot runs, and then tried on seeds that the

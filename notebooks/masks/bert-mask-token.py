@@ -23,9 +23,8 @@ import torch
 import torch.nn.functional as F
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove, within
-from qa_lab.experiments.figures import figure, matrix, spread
-from qa_lab.experiments.fit import fit
-from qa_lab.experiments.masked_tokens import (
+from qa_lab.claims.figures import figure, matrix, spread
+from qa_lab.experiments.data.masked_tokens import (
     MASK,
     VOCAB,
     Rule,
@@ -34,22 +33,23 @@ from qa_lab.experiments.masked_tokens import (
     hide,
     topic_texts,
 )
-from qa_lab.experiments.measure import dependence, gaussian
-from qa_lab.experiments.own_token import (
+from qa_lab.experiments.data.tasks import entropy_floor, iid_tokens
+from qa_lab.experiments.fit import fit
+from qa_lab.experiments.measures import dependence, gaussian
+from qa_lab.transformer.attention import MultiHeadAttention, full_mask, masked_softmax
+from qa_lab.transformer.models import (
+    Bert,
+    Encoder,
     GuessEveryToken,
+    MaskedLanguageModel,
     earlier,
     others,
+    post_norm,
     raw_keys,
     reread,
     two_streams,
 )
-from qa_lab.experiments.tasks import entropy_floor, iid_tokens
-from qa_lab.transformer.bert import Bert, MaskedLanguageModel
-from qa_lab.transformer.blocks import post_norm
-from qa_lab.transformer.masks import full_mask, masked_softmax
-from qa_lab.transformer.multi_head import MultiHeadAttention
 from qa_lab.transformer.positions import sinusoidal_positions
-from qa_lab.transformer.stacks import Encoder
 
 torch.set_num_threads(1)
 

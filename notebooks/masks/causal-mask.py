@@ -21,22 +21,23 @@ import torch
 import torch.nn.functional as F
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove, within
-from qa_lab.experiments import tasks
-from qa_lab.experiments.figures import INK, figure, matrix, spread
+from qa_lab.claims.figures import INK, figure, matrix, spread
+from qa_lab.experiments.data import tasks
+from qa_lab.experiments.data.floors import surprisal
+from qa_lab.experiments.data.markov import MarkovSource, dirichlet
 from qa_lab.experiments.fit import fit
-from qa_lab.experiments.floors import surprisal
-from qa_lab.experiments.markov import MarkovSource, dirichlet
-from qa_lab.experiments.measure import dependence, gaussian
-from qa_lab.experiments.refusals import refused
-from qa_lab.transformer.attention import attention_weights, scaled_dot_product_attention
-from qa_lab.transformer.decoding import generate, greedy
-from qa_lab.transformer.losses import cross_entropy
-from qa_lab.transformer.masks import causal_mask, full_mask, masked_softmax
-from qa_lab.transformer.models import DecoderOnly
-from qa_lab.transformer.multi_head import MultiHeadAttention
-from qa_lab.transformer.readers import LanguageReader
-from qa_lab.transformer.sampling import Sampler
-from qa_lab.transformer.stacks import Decoder, Encoder
+from qa_lab.experiments.measures import dependence, gaussian, refused
+from qa_lab.transformer.attention import (
+    MultiHeadAttention,
+    attention_weights,
+    causal_mask,
+    full_mask,
+    masked_softmax,
+    scaled_dot_product_attention,
+)
+from qa_lab.transformer.decoding import LanguageReader, Sampler, generate, greedy
+from qa_lab.transformer.models import Decoder, DecoderOnly, Encoder
+from qa_lab.transformer.training import cross_entropy
 
 torch.set_num_threads(1)
 

@@ -25,30 +25,27 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove, within
-from qa_lab.experiments import tasks
-from qa_lab.experiments.figures import figure, matrix, spread
+from qa_lab.claims.figures import figure, matrix, spread
+from qa_lab.experiments.data import tasks
 from qa_lab.experiments.fit import fit
-from qa_lab.experiments.measure import gaussian
-from qa_lab.experiments.refusals import refused
+from qa_lab.experiments.measures import gaussian, refused
 from qa_lab.transformer.attention import (
-    dot_product_scores,
-    fused_attention,
-    scaled_dot_product_attention,
-)
-from qa_lab.transformer.losses import cross_entropy
-from qa_lab.transformer.masks import (
+    MultiHeadAttention,
     causal_mask,
+    dot_product_scores,
     full_mask,
+    fused_attention,
     masked_softmax,
     over_keys,
     padding_mask,
     real_tokens,
     real_tokens_from_ids,
+    scaled_dot_product_attention,
 )
-from qa_lab.transformer.models import DecoderOnly, EncoderOnly, Transformer, mean_over_tokens
-from qa_lab.transformer.multi_head import MultiHeadAttention
+from qa_lab.transformer.layers import mean_over_tokens
+from qa_lab.transformer.models import DecoderOnly, Encoder, EncoderOnly, Transformer
 from qa_lab.transformer.positions import add_sinusoidal_positions
-from qa_lab.transformer.stacks import Encoder
+from qa_lab.transformer.training import cross_entropy
 
 torch.set_num_threads(1)
 

@@ -20,24 +20,23 @@ import torch
 import torch.nn.functional as F
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove
-from qa_lab.experiments import tasks
-from qa_lab.experiments.figures import INK, figure, matrix, spread
+from qa_lab.claims.figures import INK, figure, matrix, spread
+from qa_lab.experiments.data import tasks
 from qa_lab.experiments.fit import fit
-from qa_lab.experiments.measure import dependence, gaussian
-from qa_lab.transformer.attention import fused_attention
-from qa_lab.transformer.losses import cross_entropy
-from qa_lab.transformer.masks import (
+from qa_lab.experiments.measures import dependence, gaussian
+from qa_lab.transformer.attention import (
+    MultiHeadAttention,
     causal_mask,
     full_mask,
+    fused_attention,
     masked_softmax,
     packed_mask,
     prefix_mask,
     real_tokens,
     window_mask,
 )
-from qa_lab.transformer.models import DecoderOnly, EncoderOnly, Transformer
-from qa_lab.transformer.multi_head import MultiHeadAttention
-from qa_lab.transformer.stacks import Decoder, Encoder
+from qa_lab.transformer.models import Decoder, DecoderOnly, Encoder, EncoderOnly, Transformer
+from qa_lab.transformer.training import cross_entropy
 
 torch.set_num_threads(1)
 

@@ -24,22 +24,22 @@ import torch.nn.functional as F
 from torch import nn
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove, within
-from qa_lab.experiments.figures import INK, figure, matrix, spread
+from qa_lab.claims.figures import INK, figure, matrix, spread
+from qa_lab.experiments.data.tasks import entropy_floor, generator, iid_tokens, reverse, vocab_size
 from qa_lab.experiments.fit import fit
-from qa_lab.experiments.measure import gaussian
-from qa_lab.experiments.tasks import (
-    entropy_floor,
-    generator,
-    iid_tokens,
-    reverse,
-    vocab_size,
+from qa_lab.experiments.measures import gaussian
+from qa_lab.transformer.attention import full_mask, real_tokens
+from qa_lab.transformer.layers import BatchNorm, LayerNorm, layer_norm
+from qa_lab.transformer.models import (
+    Decoder,
+    DecoderOnly,
+    Encoder,
+    EncoderOnly,
+    Transformer,
+    post_norm,
+    pre_norm,
 )
-from qa_lab.transformer.blocks import post_norm, pre_norm
-from qa_lab.transformer.losses import cross_entropy
-from qa_lab.transformer.masks import full_mask, real_tokens
-from qa_lab.transformer.models import DecoderOnly, EncoderOnly, Transformer
-from qa_lab.transformer.norms import BatchNorm, LayerNorm, layer_norm
-from qa_lab.transformer.stacks import Decoder, Encoder
+from qa_lab.transformer.training import cross_entropy
 
 torch.set_num_threads(1)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from qa_lab.claims.claim import MIME as CLAIM
+from qa_lab.claims.figures import MIME as FIGURE
 from qa_lab.claims.notebooks import read_recording, recordings
-from qa_lab.experiments.figures import MIME as FIGURE
 
 
 class UnknownEvidence(KeyError):

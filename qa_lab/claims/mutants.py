@@ -21,11 +21,6 @@ class Mutant:
     new: str
     notebook: str
 
-    @property
-    def module(self) -> str:
-        """The module that is edited, `attention` for instance."""
-        return self.file.removesuffix(".py")
-
     def apply(self, lab: Path) -> None:
         """Edit the copy of the package at `lab`.
 

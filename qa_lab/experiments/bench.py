@@ -21,14 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qa_lab.experiments.cost import peak_bytes
-from qa_lab.transformer.attention import scaled_dot_product_attention
-from qa_lab.transformer.blocks import EncoderBlock
-from qa_lab.transformer.chunked_attention import chunked_attention
-from qa_lab.transformer.decoding import generate
-from qa_lab.transformer.losses import cross_entropy
-from qa_lab.transformer.presets import gpt2
-from qa_lab.transformer.readers import LanguageReader
+from qa_lab.experiments.measures import peak_bytes
+from qa_lab.transformer.attention import chunked_attention, scaled_dot_product_attention
+from qa_lab.transformer.decoding import LanguageReader, generate
+from qa_lab.transformer.models import EncoderBlock
+from qa_lab.transformer.models.presets import gpt2
+from qa_lab.transformer.training import cross_entropy
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "build" / "bench.json"

@@ -26,7 +26,6 @@ from qa_lab.guide.explore import EXPLORERS
 from qa_lab.guide.inline import ClaimChip, RecordedValue
 from qa_lab.guide.library import Library, PageError
 from qa_lab.guide.numbers import Interval, subscripts, typeset
-from qa_lab.guide.reference import areas
 from qa_lab.guide.strip import strip
 from qa_lab.guide.words import Words
 
@@ -136,8 +135,8 @@ class Fences:
         return self._draw("showcase", HOME, card=self._card(claim), **figure)
 
     def mechanisms(self, body: str) -> str:
-        """Every module of the lab, by area. No body."""
-        return self._draw("mechanisms", TOP, areas=areas(self.library.lab))
+        """Every module of the lab, by room. No body."""
+        return self._draw("mechanisms", TOP, rooms=self.library.lab.rooms)
 
     def bench(self, body: str) -> str:
         """How fast the lab is, as `make bench` measured it. No body."""

@@ -8,12 +8,12 @@ import nbformat
 from nbformat import NotebookNode
 
 from qa_lab.claims.claim import MIME as CLAIM
+from qa_lab.claims.figures import MIME as FIGURE
 from qa_lab.claims.notebooks import read_source, record
-from qa_lab.experiments.figures import MIME as FIGURE
 
 SOURCE = """# %%
 from qa_lab.claims import broken, prove, within
-from qa_lab.experiments.figures import figure
+from qa_lab.claims.figures import figure
 
 # %%
 prove(

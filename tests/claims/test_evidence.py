@@ -7,8 +7,8 @@ import pytest
 
 from qa_lab.claims.claim import MIME as CLAIM
 from qa_lab.claims.evidence import Evidence, UnknownEvidence, drift
+from qa_lab.claims.figures import MIME as FIGURE
 from qa_lab.claims.notebooks import recordings
-from qa_lab.experiments.figures import MIME as FIGURE
 from tests.claims.bad_notebooks import SOURCE
 from tests.claims.by_hand import recorded
 

@@ -69,7 +69,7 @@ def test_a_notebook_that_breaks_outside_a_claim_proves_nothing():
     )
     edit = (first_line, "raise ImportError\n" + first_line)
     with pytest.raises(RuntimeError, match="“import” broke the notebook outside a claim"):
-        caught_by(Mutant("import", "导入", "attention.py", *edit, "why-scale"))
+        caught_by(Mutant("import", "导入", "attention/dot_product.py", *edit, "why-scale"))
 
 
 NOTEBOOK = """

@@ -9,11 +9,10 @@ import torch
 from markdown import Markdown
 from py_mini_racer import MiniRacer
 
-from qa_lab.experiments.measure import entropy_share
+from qa_lab.experiments.measures import entropy_share
 from qa_lab.guide.explore import EXPLORERS
 from qa_lab.guide.library import PageError, library
-from qa_lab.transformer import masks
-from qa_lab.transformer.attention import attention_weights, default_scale
+from qa_lab.transformer.attention import attention_weights, default_scale, masks
 
 FORMULAS = "qa_lab/guide/theme/assets/qa/formulas.js"
 SCALES = {"root": default_scale, "none": lambda d_k: 1.0, "width": lambda d_k: 1 / d_k}
