@@ -25,7 +25,8 @@ from qa_lab.transformer.byte_pair_encoding import (
     utf8_bytes,
 )
 from qa_lab.transformer.merges import PairCounts, learn_merges, merge_pair, pair_frequency
-from qa_lab.transformer.subwords import Spelling, Tokeniser, category_class, check_text
+from qa_lab.transformer.subwords import Spelling, Tokeniser, check_text
+from qa_lab.transformer.words import category_class
 
 END = "\ue000"  # one character, so that `tokenizers` can take it for the end of a word
 PLAIN = Spelling(str.split, list, "".join)
