@@ -16,15 +16,18 @@
 import torch
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove
-from qa_lab.experiments.cost import parameter_count
-from qa_lab.experiments.figures import figure, matrix
-from qa_lab.experiments.measure import gaussian
-from qa_lab.experiments.relations import ceiling, not_itself, train_relation
-from qa_lab.transformer.attention import dot_product_scores
-from qa_lab.transformer.masks import causal_mask, masked_softmax
-from qa_lab.transformer.multi_head import MultiHeadAttention, tie_query_and_key
-from qa_lab.transformer.rotary import Rotary
-from qa_lab.transformer.scores import additive_scores
+from qa_lab.claims.figures import figure, matrix
+from qa_lab.experiments.data.relations import ceiling, not_itself, train_relation
+from qa_lab.experiments.measures import gaussian, parameter_count
+from qa_lab.transformer.attention import (
+    MultiHeadAttention,
+    additive_scores,
+    causal_mask,
+    dot_product_scores,
+    masked_softmax,
+    tie_query_and_key,
+)
+from qa_lab.transformer.positions import Rotary
 
 torch.set_num_threads(1)
 
@@ -176,7 +179,7 @@ prove(
 # their partner. In pairs nothing is lost, unless a token sees itself: then 2 s_ab ≤ s_aa + s_bb
 # leaves one of each pair with itself.
 #
-# One head of width 32 without positions, Adam, 100 steps (`qa_lab/experiments/relations.py`).
+# One head of width 32 without positions, Adam, 100 steps (`qa_lab/experiments/data/relations.py`).
 # "Solves" asks for an accuracy of 0.95. Steps and rate were chosen in pilot runs, and then tried
 # on fresh seeds.
 
@@ -408,7 +411,10 @@ TASKS = {  # cycle, whether tokens see themselves
 
 
 def draw_relations(ax):
-    for offset, tied, name in ((-0.2, False, "two matrices"), (0.2, True, "one matrix")):
+    for offset, tied, key, name in (
+        (-0.2, False, "two", "two matrices"),
+        (0.2, True, "one", "one matrix"),
+    ):
         for place, (cycle, sees_itself) in enumerate(TASKS.values()):
             found = [
                 train_relation(seed, cycle=cycle, tied=tied, sees_itself=sees_itself).found
@@ -419,6 +425,7 @@ def draw_relations(ax):
                 found,
                 "o",
                 color="C1" if tied else "C0",
+                gid=f"{key}-{place}",
                 label=None if place else name,
                 alpha=0.7,
             )
@@ -428,6 +435,7 @@ def draw_relations(ax):
             [place, place + 0.4],
             [limit, limit],
             color="C2",
+            gid=f"ceiling-{place}",
             label=None if place else "most that one matrix allows",
         )
     ax.set_xticks(range(len(TASKS)), TASKS)

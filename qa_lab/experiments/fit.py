@@ -19,8 +19,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import trange
 
-from qa_lab.transformer.optimizers import adam
-from qa_lab.transformer.schedules import constant_with_warmup
+from qa_lab.transformer.training import adam, constant_with_warmup
 
 Batch = TypeVar("Batch")
 Loss = Callable[[nn.Module, Batch], Tensor]
@@ -149,9 +148,9 @@ def fit(
         clip: Largest norm of the whole gradient. None: no limit.
         progress: Whether to draw a progress bar on stderr, with loss and rate.
         optimizer: Makes the optimiser from the model and the learning rate; see
-            `qa_lab.transformer.optimizers`.
+            `qa_lab.transformer.training.optimizers`.
         schedule: From the updates done so far to the factor on the learning rate; see
-            `qa_lab.transformer.schedules`. None: constant after `warmup`.
+            `qa_lab.transformer.training.schedules`. None: constant after `warmup`.
         accumulate: Micro-batches whose gradients are added up to one update.
         weigh: From a batch to its weight among the micro-batches of its step and among the held-out
             batches: the number of its target tokens, say.

@@ -8,13 +8,15 @@ template needs to know about an object is put where it finds it, in `extra["qa"]
 import ast
 import re
 from collections.abc import Iterator
+from os.path import dirname, relpath
 from textwrap import dedent
 
 import griffe
 
 from qa_lab.claims.manifest import LANGUAGES
-from qa_lab.guide.lab import MEASURING, MECHANISMS, questions_about
-from qa_lab.guide.library import PageError, library
+from qa_lab.guide.errors import PageError
+from qa_lab.guide.lab import MEASURING, MECHANISMS, Lab, questions_about
+from qa_lab.guide.library import library
 from qa_lab.guide.maths import TexError, render
 from qa_lab.guide.numbers import subscripts
 from qa_lab.guide.plain_tex import plain_tex
@@ -40,20 +42,22 @@ class LabDocstrings(griffe.Extension):
 
     def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **_: object) -> None:
         """Called once, when the whole package has been read."""
-        modules = [module for folder in _folders(pkg) for module in folder.modules.values()]
+        floors = [pkg[name] for name in (MECHANISMS, MEASURING) if name in pkg.members]
+        modules = [module for floor in floors for module in _modules(floor)]
         for module in modules:
             for cls in module.classes.values():
                 if not cls.is_alias:
                     _list_fields(cls)
         names = Names(modules)
-        manifest = library().manifest
+        manifest, lab = library().manifest, Lab(pkg.filepath.parent)
         for module in modules:
+            read = lab.modules[module.path]
             for obj in _public(module):
-                obj.extra["qa"] |= {"words": WORDS, "index": subscripts}
-                if module.parent.name == MECHANISMS:
+                obj.extra["qa"] |= {"words": WORDS, "index": subscripts, "top": read.top}
+                if read.is_mechanism:
                     part = obj.path.removeprefix(f"{module.path}.").split(".")[0]
                     name = None if obj is module else part
-                    obj.extra["qa"]["questions"] = questions_about(manifest, module.name, name)
+                    obj.extra["qa"]["questions"] = questions_about(manifest, read, name)
                 if obj.is_function:
                     for annotation in (obj.returns, *(each.annotation for each in obj.parameters)):
                         _quote_shapes(annotation)
@@ -67,7 +71,7 @@ class Names:
     """What a name in backticks may mean: the documented names of the lab."""
 
     def __init__(self, modules: list[griffe.Module]):
-        self._pages = {m.name: f"../{m.parent.name}/{m.name}.md" for m in modules}
+        self._pages = {module.name: module.path for module in modules}
         self._by_name: dict[str, list[griffe.Object]] = {}
         for module in modules:
             for obj in _public(module):
@@ -86,13 +90,19 @@ class Names:
             return f"[{code}][{only.path}]"
         # Of the modules only those with a name that is no common word.
         is_module = "_" in name and name in self._pages and code == f"`{name}`"
-        return f"[{code}]({self._pages[name]})" if is_module and not only else code
+        if only or not is_module:
+            return code
+        page, here = (p.replace(".", "/") for p in (self._pages[name], seen_from.module.path))
+        return f"[{code}]({relpath(page, dirname(here))}.md)"
 
 
-def _folders(package: griffe.Module) -> Iterator[griffe.Module]:
-    for name in (MECHANISMS, MEASURING):
-        if name in package.members:
-            yield package[name]
+def _modules(package: griffe.Module) -> Iterator[griffe.Module]:
+    """The files that have a page: those of the rooms, but for the rooms' own faces."""
+    for module in package.modules.values():
+        if module.is_init_module:
+            yield from _modules(module)
+        elif not module.name.startswith("_"):
+            yield module
 
 
 def _public(obj: griffe.Object) -> Iterator[griffe.Object]:

@@ -1,10 +1,9 @@
-"""The navigation: all 47 questions by chapter, written or not, and all modules by area."""
+"""The navigation: all 47 questions by chapter, written or not, and all modules by room."""
 
 from typing import Any
 
 from qa_lab.claims.manifest import Manifest, Question
 from qa_lab.guide.lab import Lab
-from qa_lab.guide.reference import areas
 
 UNWRITTEN = "unwritten"  # a scheme of our own: MkDocs passes it on, `hooks` turns it into text
 
@@ -31,8 +30,8 @@ def navigation(manifest: Manifest, lab: Lab, language: str) -> list[dict[str, An
         for chapter in manifest.chapters.values()
     ]
     modules = [
-        {area[language]: [{module.name: f"{module.path}.md"} for module in members]}
-        for area, members in areas(lab)
+        {room.title[language]: [{module.name: f"{module.path}.md"} for module in room.modules]}
+        for room in lab.rooms
     ]
     return [
         {home: "index.md"},

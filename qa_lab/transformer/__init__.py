@@ -1,8 +1,8 @@
 """The mechanisms of the Transformer: torch only, nothing printed, read or plotted.
 
-Read in this order: masks, attention, multi_head, feed_forward, norms, positions, embeddings,
-blocks, stacks, models, bert, presets; then what surrounds a model: losses, schedules, cache,
-readers, decoding. Efficient attention, relative positions, tokenisers and the rivals can be read in
-any order. Axes are words (batch, head, query, key, length) and sizes are the papers' names
-(d_model, d_k, d_v, d_ff).
+Each room is a package with a public face: `from qa_lab.transformer.attention import causal_mask`.
+Read `attention` first (masks, dot_product, multi_head), then `positions` and `layers`, then
+`models` (blocks, stacks, whole, presets). What surrounds a model is in `text`, `training` and
+`decoding`, what it is compared with in `rivals`. Axes are words (batch, head, query, key, length)
+and sizes are the papers' names (d_model, d_k, d_v, d_ff).
 """

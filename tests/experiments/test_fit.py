@@ -10,8 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from qa_lab.experiments.fit import HeldOut, evaluate, fit, in_bfloat16
-from qa_lab.transformer.losses import cross_entropy
-from qa_lab.transformer.schedules import cosine_with_warmup
+from qa_lab.transformer.training import cosine_with_warmup, cross_entropy
 
 
 def linear(seed=0):

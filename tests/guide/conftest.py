@@ -15,8 +15,8 @@ from filelock import FileLock
 from markdown import Markdown
 
 from qa_lab.claims import broken, prove, within
+from qa_lab.claims.figures import figure
 from qa_lab.claims.notebooks import ROOT
-from qa_lab.experiments.figures import figure
 from qa_lab.guide.serve import Quiet
 
 MANIFEST = {
@@ -35,7 +35,7 @@ MANIFEST = {
             "reprove_seconds": 5,
             "published": slug == "ten",
         }
-        for id, slug, mechanisms in ((1, "ten", ["tens.ten"]), (2, "eleven", ["tens"]))
+        for id, slug, mechanisms in ((1, "ten", ["small.ten"]), (2, "eleven", ["small.tens"]))
     ],
 }
 STATEMENTS = [
@@ -140,14 +140,14 @@ def ten_is_ten():
 
 def a_line(ax):
     """The least figure."""
-    ax.plot([1, 2], [3, 4], label="a")
+    ax.plot([1, 2], [3, 4], label="a", gid="a")
     ax.set_xlabel("x (steps)")
     ax.set_ylabel("y (nats)")
 
 
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory) -> Path:
-    """A root with a manifest, an audit, one recorded notebook, and a lab of three modules."""
+    """A root with a manifest, an audit, one recorded notebook, and a lab of three rooms."""
     root = tmp_path_factory.mktemp("shelf")
     (root / "docs").mkdir()
     (root / "notebooks" / "numbers").mkdir(parents=True)
@@ -155,15 +155,18 @@ def shelf(tmp_path_factory) -> Path:
         text = yaml.safe_dump(content, allow_unicode=True)
         (root / "docs" / f"{name}.yaml").write_text(text, encoding="utf-8")
     for name, code in (
-        ("transformer/tens", LAB),
-        ("transformer/other_tens", OTHERS),
+        ("__init__", ""),
+        ("transformer/__init__", ""),
+        ("transformer/large/__init__", '"""Large · 大.\n\nNumbers."""'),
+        ("transformer/large/other_tens", OTHERS),
+        ("transformer/small/__init__", '"""Small · 小."""'),
+        ("transformer/small/tens", LAB),
+        ("experiments/__init__", '"""Experiments · 实验."""'),
         ("experiments/count", '"""Counts."""'),
     ):
         module = root / "qa_lab" / f"{name}.py"
         module.parent.mkdir(parents=True, exist_ok=True)
-        (module.parent / "__init__.py").touch()
         module.write_text(code, encoding="utf-8")
-    (root / "qa_lab" / "__init__.py").touch()
     cells = []
     for source, shown in (("prove(…)", ten_is_ten()), ("figure(…)", figure("a-line", a_line))):
         data, metadata = shown._repr_mimebundle_()

@@ -24,7 +24,7 @@ PAGES = {
     "broken": "broken/",
     "audit": "audit/",
     "reference": "reference/",
-    "module": "reference/transformer/multi_head/",
+    "module": "reference/transformer/attention/multi_head/",
     "speed": "reference/speed/",
     "about": "about/",
 }
@@ -185,7 +185,7 @@ def test_search_finds_a_mechanism_behind_the_questions(visit):
         page.locator(".md-search-result__item").first.wait_for()
         links = page.locator(".md-search-result__link")
         found = [links.nth(i).get_attribute("href") for i in range(links.count())]
-        assert any("reference/transformer/multi_head/" in link for link in found)
+        assert any("reference/transformer/attention/multi_head/" in link for link in found)
     with visit("") as page:
         query = page.locator("[data-md-component=search-query]")
         query.press_sequentially("padding mask")

@@ -20,12 +20,12 @@ def test_all_questions_are_there_and_only_the_written_ones_are_pages(shelf):
 
 
 def test_a_module_is_there_without_being_listed_anywhere(shelf):
-    index, *areas, speed = parts(shelf, "en")["Reference"]
+    index, *rooms, speed = parts(shelf, "en")["Reference"]
     assert (index, speed) == ("reference/index.md", {"Speed": "reference/speed.md"})
-    tens = [{name: f"reference/transformer/{name}.md"} for name in ("other_tens", "tens")]
-    assert areas == [
-        {"More mechanisms": tens},
-        {"Toy data": [{"count": "reference/experiments/count.md"}]},
+    assert rooms == [
+        {"Large": [{"other_tens": "reference/transformer/large/other_tens.md"}]},
+        {"Small": [{"tens": "reference/transformer/small/tens.md"}]},
+        {"Experiments": [{"count": "reference/experiments/count.md"}]},
     ]
-    assert list(parts(shelf, "zh")["代码参考"][1]) == ["其他机制"]
+    assert list(parts(shelf, "zh")["代码参考"][1]) == ["大"]
     assert list(parts(shelf, "zh"))[-2:] == ["代码参考", "关于"]

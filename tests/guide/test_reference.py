@@ -1,19 +1,29 @@
 """The reference: every module has a page, every mechanism a question, every formula is set."""
 
 import ast
+import importlib
 import json
 import re
 
 import griffe
 import pytest
 
+from qa_lab.claims import at_least, at_most
 from qa_lab.claims.manifest import LANGUAGES, BadEntry, load_manifest
 from qa_lab.claims.notebooks import ROOT
 from qa_lab.guide.bench import load_bench
 from qa_lab.guide.docstrings import LabDocstrings, without_docstrings
-from qa_lab.guide.lab import MECHANISMS, Lab, UnknownMechanism, first_sentence, questions_about
-from qa_lab.guide.library import PageError, library
-from qa_lab.guide.reference import areas, pages
+from qa_lab.guide.errors import PageError
+from qa_lab.guide.lab import (
+    MECHANISMS,
+    Lab,
+    UnknownMechanism,
+    building_order,
+    first_sentence,
+    questions_about,
+)
+from qa_lab.guide.library import library
+from qa_lab.guide.reference import pages
 
 REAL = Lab(ROOT / "qa_lab")
 MANIFEST = load_manifest()
@@ -32,17 +42,18 @@ def test_every_question_names_mechanisms_and_every_name_exists():
 
 def test_no_question_names_both_a_module_and_a_part_of_it():
     for question in MANIFEST.questions:
-        whole = {name for name in question.mechanisms if "." not in name}
-        assert not [n for n in question.mechanisms if n.partition(".")[0] in whole and "." in n]
+        named = [REAL.mechanism(name) for name in question.mechanisms]
+        whole = {module for module, part in named if part is None}
+        assert not [part for module, part in named if part and module in whole], question.slug
 
 
 def test_every_public_mechanism_belongs_to_a_question():
     orphans = [
-        f"{module.name}.{name}"
+        f"{module.dotted}.{name}"
         for module in REAL.modules.values()
-        if module.package == MECHANISMS
+        if module.is_mechanism
         for name in module.public
-        if not questions_about(MANIFEST, module.name, name)
+        if not questions_about(MANIFEST, module, name)
     ]
     assert orphans == [], "list them, or their module, in docs/questions.yaml"
 
@@ -51,15 +62,45 @@ def test_every_public_mechanism_belongs_to_a_question():
 def test_a_published_question_names_what_its_notebook_imports(question):
     tree = ast.parse((ROOT / "notebooks" / f"{question.path}.py").read_text(encoding="utf-8"))
     imported = {
-        (node.module.rpartition(".")[2], alias.name)
+        f"{node.module.split('.')[2]}.{alias.name}"
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module.startswith(f"qa_lab.{MECHANISMS}.")
         for alias in node.names
     }
     assert imported
-    listed = question.mechanisms
-    left_out = [f"{m}.{name}" for m, name in imported if not {m, f"{m}.{name}"} & set(listed)]
+    listed = {REAL.mechanism(name) for name in question.mechanisms}
+    left_out = [
+        name
+        for name in imported
+        if (found := try_mechanism(name)) and found not in listed and (found[0], None) not in listed
+    ]
     assert left_out == []
+
+
+def try_mechanism(name):
+    """The mechanism of this name; None for what is no function and no class (a type, a size)."""
+    try:
+        return REAL.mechanism(name)
+    except UnknownMechanism:
+        return None
+
+
+def test_a_room_shows_each_name_once():
+    for room in REAL.rooms:
+        face = importlib.import_module(room.dotted)
+        names = [
+            name
+            for module in room.modules
+            for name in module.public
+            if getattr(face, name, None) is getattr(importlib.import_module(module.dotted), name)
+        ]
+        assert sorted(names) == sorted(set(names)), room.dotted
+        assert not set(names) & {module.name for module in room.modules}, room.dotted
+
+
+def test_the_tallest_tower_is_built_first_and_from_below():
+    needs = {"roof": ["wall"], "wall": ["floor", "door"], "door": ["floor"], "floor": [], "den": []}
+    assert building_order(needs) == ["floor", "door", "wall", "roof", "den"]
 
 
 # The lab, read.
@@ -67,31 +108,40 @@ def test_a_published_question_names_what_its_notebook_imports(question):
 
 @pytest.fixture
 def lab(shelf):
-    """Three modules: transformer.tens, transformer.other_tens and experiments.count."""
+    """Three modules: small/tens, large/other_tens and experiments/count."""
     return Lab(shelf / "qa_lab")
 
 
 def test_modules_are_found_with_their_names(lab):
-    assert list(lab.modules) == ["transformer.other_tens", "transformer.tens", "experiments.count"]
-    tens = lab.modules["transformer.tens"]
+    assert list(lab.modules) == [
+        "qa_lab.transformer.large.other_tens",
+        "qa_lab.transformer.small.tens",
+        "qa_lab.experiments.count",
+    ]
+    assert [room.title.zh for room in lab.rooms] == ["大", "小", "实验"]
+    tens = lab.modules["qa_lab.transformer.small.tens"]
     assert tens.public == ("ten", "Tens")
     assert tens.summary == "Tens: `ten`, and what helps it."
     assert list(pages(lab)) == [f"{module.path}.md" for module in lab.modules.values()]
-    assert "::: qa_lab.transformer.tens\n" in pages(lab)["reference/transformer/tens.md"]
+    assert (
+        "::: qa_lab.transformer.small.tens\n" in pages(lab)["reference/transformer/small/tens.md"]
+    )
 
 
 def test_links_to_mechanisms(lab):
-    anchor = "reference/transformer/tens/#qa_lab.transformer.tens.ten"
-    assert lab.link("tens.ten") == anchor
-    assert lab.link("tens") == "reference/transformer/tens/"
+    anchor = "reference/transformer/small/tens/#qa_lab.transformer.small.tens.ten"
+    assert lab.link("small.ten") == anchor
+    assert lab.link("small.tens") == "reference/transformer/small/tens/"
+    assert lab.file("small/tens.py") is lab.modules["qa_lab.transformer.small.tens"]
+    assert lab.file("small/fives.py") is None
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("fives", "fives.py"),
-        ("tens.five", "has no public “five”.*ten, Tens"),
-        ("count", "count.py"),
+        ("fives", "no room qa_lab/transformer/fives"),
+        ("small.five", "has no “five”. There are: tens, ten, Tens"),
+        ("count", "no room"),
     ],
 )
 def test_a_mechanism_that_is_not_there_is_named(lab, name, reason):
@@ -99,18 +149,19 @@ def test_a_mechanism_that_is_not_there_is_named(lab, name, reason):
         lab.mechanism(name)
 
 
-def test_each_module_stands_in_one_area():
-    placed = [module for _, modules in areas(REAL) for module in modules]
-    assert sorted(placed, key=str) == sorted(REAL.modules.values(), key=str)
+def test_every_room_has_its_title_in_both_languages():
+    for room in REAL.rooms:
+        assert room.title.en and re.search("[\u4e00-\u9fff]", room.title.zh), room.dotted
 
 
-def test_who_uses_a_mechanism(shelf):
+def test_who_uses_a_mechanism(shelf, lab):
     manifest = load_manifest(shelf / "docs" / "questions.yaml")
+    tens, others = lab.file("small/tens.py"), lab.file("large/other_tens.py")
     slugs = lambda *name: [q.slug for q in questions_about(manifest, *name)]  # noqa: E731
-    assert slugs("tens", "ten") == ["ten", "eleven"]
-    assert slugs("tens", "Tens") == ["eleven"]
-    assert slugs("tens") == ["ten", "eleven"]
-    assert slugs("ten") == slugs("other_tens", "ten") == []
+    assert slugs(tens, "ten") == ["ten", "eleven"]
+    assert slugs(tens, "Tens") == ["eleven"]
+    assert slugs(tens) == ["ten", "eleven"]
+    assert slugs(others) == slugs(others, "ten") == []
 
 
 def test_the_first_sentence():
@@ -124,7 +175,7 @@ def test_the_first_sentence():
 @pytest.fixture
 def tens(shelf):
     """The module `tens`, as mkdocstrings gets it."""
-    return load(shelf)["transformer.tens"]
+    return load(shelf)["transformer.small.tens"]
 
 
 def load(shelf):
@@ -150,15 +201,15 @@ def test_formula_paper_and_departs_become_markdown(tens):
 
 def test_names_of_the_lab_become_links(tens):
     text, *_ = tens["ten"].docstring.parsed
-    path = "qa_lab.transformer.tens"
+    path = "qa_lab.transformer.small.tens"
     assert f"[`Number`][{path}.Number], [`Tens.total`][{path}.Tens.total]" in text.value
     # A field, a private name, and brackets that are no link stay as they are.
     assert text.value.endswith(" and `Tens.size`.")
     assert r"not `keep`, nor `_helper`, but [a]\[\*b]" in text.value
     assert f"[`ten`][{path}.ten]" in tens.docstring.value
     see = tens["Tens"].docstring.value
-    assert "see [`other_tens`](../transformer/other_tens.md) and " in see
-    assert "[`twenty()`][qa_lab.transformer.other_tens.twenty], not `tens`." in see
+    assert "see [`other_tens`](../large/other_tens.md) and " in see
+    assert "[`twenty()`][qa_lab.transformer.large.other_tens.twenty], not `tens`." in see
 
 
 def test_shapes_keep_their_quotes(tens):
@@ -203,15 +254,17 @@ def test_a_formula_that_cannot_be_set_stops_the_build_and_says_where(shelf, tmp_
 
 def test_a_question_links_what_it_uses(page):
     html = page("```question\nten\n```")
-    assert 'href="../../reference/transformer/tens/#qa_lab.transformer.tens.ten"' in html
+    assert (
+        'href="../../reference/transformer/small/tens/#qa_lab.transformer.small.tens.ten"' in html
+    )
     assert "用到的代码" in page("```question\nten\n```", "zh")
 
 
 def test_the_list_of_modules(page):
     html = page("```mechanisms\n```")
-    assert '<a href="../reference/transformer/tens/"><code>tens</code></a>' in html
+    assert '<a href="../reference/transformer/small/tens/"><code>tens</code></a>' in html
     assert "Tens: <code>ten</code>, and what helps it.</dd>" in html
-    assert "其他机制" in page("```mechanisms\n```", "zh")
+    assert "实验" in page("```mechanisms\n```", "zh")
 
 
 RESULT = {
@@ -220,7 +273,7 @@ RESULT = {
     "ours": 4.2,
     "theirs": 5.0,
     "ratio": 0.84,
-    "goal": "≤ 1.05",
+    "goal": at_most(1.05).data(),
     "unit": "ms",
 }
 
@@ -247,9 +300,9 @@ def test_what_was_not_measured_is_said(page, shelf):
 
 def test_a_goal_is_met_or_missed_by_the_numbers(bench):
     assert [result.met for result in load_bench(bench()).results] == [True, False]
-    [result, _] = load_bench(bench(goal="≥ 2", ratio=2.5, met=True)).results
+    [result, _] = load_bench(bench(goal=at_least(2).data(), ratio=2.5, met=True)).results
     assert result.met
-    [result, _] = load_bench(bench(goal="≥ 2", ratio=1.5)).results
+    [result, _] = load_bench(bench(goal=at_least(2).data(), ratio=1.5)).results
     assert not result.met
 
 
@@ -275,8 +328,10 @@ def fresh_page(page):
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"goal": "1.05"}, "goal is “≤ 1.05”"),
-        ({"goal": 2}, "goal is “≤ 1.05”"),
+        ({"goal": "≤ 1.05"}, "goal is a bound as `Bound.data` writes it, not '≤ 1.05'"),
+        ({"goal": {"high": 1.05}}, "layer: goal is a bound"),
+        ({"goal": {"low": None, "high": None}}, "layer: goal is a bound"),
+        ({"goal": {"low": 2, "high": "3"}}, "layer: goal is a bound"),
         ({"more": 1}, "bench.json, layer needs"),
         ({"met": False}, "layer: met is False, but 0.84 is ≤ 1.05"),
         ({"note": "fused"}, "layer, note: expected text as"),
@@ -307,25 +362,28 @@ def test_every_module_has_a_page_with_all_its_names(site, language):
         assert {f"{module.dotted}.{name}" for name in module.public} <= anchors, module
         assert not [anchor for anchor in anchors if re.search(r"\._(?!_)", anchor)]
         assert "$$" not in article and "Paper:" not in article and "autoref " not in article
-        if module.package == MECHANISMS:
+        if module.is_mechanism:
             assert article.count('class="qa-used"') >= len(module.public)
 
 
 def test_a_mechanism_is_shown_whole(site):
-    html = (site / "zh/reference/transformer/attention/index.html").read_text(encoding="utf-8")
-    shown = html.split('id="qa_lab.transformer.attention.scaled_dot_product_attention"')[1]
+    page = site / "zh/reference/transformer/attention/dot_product/index.html"
+    html = page.read_text(encoding="utf-8")
+    shown = html.split(
+        'id="qa_lab.transformer.attention.dot_product.scaled_dot_product_attention"'
+    )[1]
     shown = shown.split("</details>")[0]
     assert "&quot;*batch query d_k&quot;" in shown or '"*batch query d_k"' in shown
     assert "<dt>论文</dt>" in shown and 'href="https://arxiv.org/abs/1706.03762"' in shown
     assert "qa-math" in shown and "参数：" in shown and "返回：" in shown and "引发：" in shown
-    assert 'href="../../../attention/why-scale/">为什么除以' in shown
+    assert 'href="../../../../attention/why-scale/">为什么除以' in shown
     assert '<details class="qa-code qa-source" data-search-exclude>' in shown
     assert "以下文档字符串为英文原文。" in html
 
 
 def test_search_has_the_mechanisms_and_not_their_code(site):
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
-    path = "reference/transformer/attention/#qa_lab.transformer.attention"
+    path = "reference/transformer/attention/dot_product/#qa_lab.transformer.attention.dot_product"
     [entry] = [e for e in index["docs"] if e["location"] == f"{path}.attention_weights"]
     assert entry["boost"] < 1
     assert "Share each query's attention" in entry["text"]

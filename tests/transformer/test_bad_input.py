@@ -11,92 +11,125 @@ import pytest
 import torch
 from torch import Generator, nan, nn
 
-from qa_lab.experiments.cost import flops, peak_bytes, saved_bytes, sequential_depth
+from qa_lab.experiments.data.tasks import vocab_size
 from qa_lab.experiments.fit import evaluate, fit
-from qa_lab.experiments.measure import entropy_share
-from qa_lab.experiments.tasks import vocab_size
+from qa_lab.experiments.measures import (
+    entropy_share,
+    flops,
+    peak_bytes,
+    saved_bytes,
+    sequential_depth,
+)
 from qa_lab.transformer.attention import (
+    AdditiveScores,
+    BilinearScores,
+    Cache,
+    KVCache,
+    LinearState,
+    MultiHeadAttention,
+    ScoredAttention,
+    additive_scores,
     attention_weights,
+    bilinear_scores,
+    causal_linear_attention,
+    causal_local_attention,
+    causal_mask,
+    chunked_attention,
     default_scale,
     dot_product_scores,
     fused_attention,
-    scaled_dot_product_attention,
-)
-from qa_lab.transformer.bag_of_words import BagOfWords, causal_mean
-from qa_lab.transformer.beam_search import beam_search, wu_penalty
-from qa_lab.transformer.bert import Bert
-from qa_lab.transformer.blocks import EncoderBlock
-from qa_lab.transformer.cache import Cache, KVCache
-from qa_lab.transformer.chunked_attention import chunked_attention
-from qa_lab.transformer.convolution import CausalConvolution, receptive_field
-from qa_lab.transformer.decoding import generate, greedy
-from qa_lab.transformer.embeddings import TokenEmbedding, Unembedding
-from qa_lab.transformer.feature_maps import positive_random_features
-from qa_lab.transformer.feed_forward import FeedForward, GatedFeedForward
-from qa_lab.transformer.linear_attention import (
-    LinearState,
-    causal_linear_attention,
     linear_attention,
     linear_attention_step,
-    recurrent_linear_attention,
-)
-from qa_lab.transformer.local_attention import causal_local_attention, local_attention
-from qa_lab.transformer.losses import cross_entropy
-from qa_lab.transformer.lsh_attention import lsh_attention, lsh_buckets, random_rotations
-from qa_lab.transformer.masks import (
+    local_attention,
+    lsh_attention,
+    lsh_buckets,
     over_keys,
     packed_mask,
     padding_mask,
+    positive_random_features,
     prefix_mask,
+    random_rotations,
     real_tokens,
     real_tokens_from_ids,
+    recurrent_linear_attention,
+    reverse_real,
+    scaled_dot_product_attention,
 )
-from qa_lab.transformer.models import DecoderOnly, EncoderOnly, Transformer, mean_over_tokens
-from qa_lab.transformer.multi_head import MultiHeadAttention
-from qa_lab.transformer.norms import (
+from qa_lab.transformer.decoding import (
+    LanguageReader,
+    Sampler,
+    TranslationReader,
+    beam_search,
+    generate,
+    greedily,
+    greedy,
+    speculative,
+    wu_penalty,
+)
+from qa_lab.transformer.decoding.speculation import check_guesses
+from qa_lab.transformer.layers import (
     BatchNorm,
+    FeedForward,
+    GatedFeedForward,
+    GroupNorm,
     LayerNorm,
     RMSNorm,
+    TokenEmbedding,
+    Unembedding,
     batch_norm_statistics,
+    group_statistics,
     layer_norm,
+    mean_over_tokens,
     rms_norm,
 )
-from qa_lab.transformer.optimizers import adamw
-from qa_lab.transformer.padding import reverse_real
-from qa_lab.transformer.positions import (
-    LearnedPositions,
-    add_sinusoidal_positions,
-    frequencies,
-    sinusoidal_positions,
+from qa_lab.transformer.models import (
+    Bert,
+    Decoder,
+    DecoderOnly,
+    Encoder,
+    EncoderBlock,
+    EncoderOnly,
+    SegmentRecurrence,
+    Transformer,
+    remember,
 )
-from qa_lab.transformer.presets import gpt2, llama
-from qa_lab.transformer.readers import LanguageReader, TranslationReader
-from qa_lab.transformer.recurrent import RecurrentClassifier, RecurrentLM
-from qa_lab.transformer.recurrent_stacks import BidirectionalStack, RecurrentLayer
-from qa_lab.transformer.relative_attention import ShawAttention, clipped_distances, shaw_attention
-from qa_lab.transformer.relative_positions import Alibi, T5Bias, distances
-from qa_lab.transformer.rotary import (
+from qa_lab.transformer.models.presets import gpt2, llama
+from qa_lab.transformer.positions import (
+    Alibi,
+    LearnedPositions,
     Rotary,
+    ShawAttention,
+    T5Bias,
+    add_sinusoidal_positions,
+    clipped_distances,
+    distances,
+    frequencies,
     halves_order,
     ntk_base,
     rotary_table,
     rotate_halves,
     rotate_interleaved,
+    shaw_attention,
+    sinusoidal_positions,
 )
-from qa_lab.transformer.sampling import Sampler
-from qa_lab.transformer.schedules import cosine_with_warmup, decay_progress, linear_with_warmup
-from qa_lab.transformer.scores import (
-    AdditiveScores,
-    BilinearScores,
-    ScoredAttention,
-    additive_scores,
-    bilinear_scores,
+from qa_lab.transformer.rivals import (
+    BagOfWords,
+    BidirectionalStack,
+    CausalConvolution,
+    RecurrentClassifier,
+    RecurrentLayer,
+    RecurrentLM,
+    Seq2Seq,
+    causal_mean,
+    receptive_field,
 )
-from qa_lab.transformer.segment_recurrence import SegmentRecurrence, block_with_memory, remember
-from qa_lab.transformer.seq2seq import Seq2Seq
-from qa_lab.transformer.sequence_norms import GroupNorm, group_statistics
-from qa_lab.transformer.speculative import check_guesses, greedily, speculative
-from qa_lab.transformer.stacks import Decoder, Encoder
+from qa_lab.transformer.training import (
+    adamw,
+    cosine_with_warmup,
+    cross_entropy,
+    decay_progress,
+    linear_with_warmup,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -528,9 +561,13 @@ VECTORS = {
         lambda: SegmentRecurrence(encoder(), 3)(x(), [x(1, 3, 22)] * 2),
         "a memory of shape [1, 3, 22] cannot go before a segment of shape [2, 5, 22]",
     ),
-    "a block after another batch's memory": (
-        lambda: block_with_memory(encoder().blocks[0], x(), x(1, 3, 22)),
-        "a memory of shape [1, 3, 22] cannot go before",
+    "a block with another batch's memory": (
+        lambda: encoder().blocks[0](x(), memory=x(1, 5, 22)),
+        "query_input and memory must be of one batch; got the shapes [2, 5, 22] and [1, 5, 22]",
+    ),
+    "a memory that ends before the block's stream begins": (
+        lambda: encoder(look=causal_mask).blocks[0](x(), memory=x(2, 3, 22)),
+        "5 positions cannot be the last of a memory of 3",
     ),
     "a memory of another batch": (
         lambda: remember(x(1, 3, 22), x(), 3),
@@ -639,21 +676,21 @@ MASKS = {
     "a token mask as a look mask": (lambda: attend()(x(), keep=yes(2, 5)), "does not broadcast"),
     "a float token mask": (
         lambda: encoder()(x(), torch.ones(2, 5)),
-        "TypeError: keep must be torch.bool, True = a real token; got torch.float",
+        "TypeError: real must be torch.bool, True = a real token; got torch.float",
     ),
     "a token mask of one row for a batch": (
         lambda: encoder()(x(), yes(1, 5)),
-        "keep has shape [1, 5]; x, [2, 5, 22], needs the token mask [batch length] = [2, 5]",
+        "real has shape [1, 5]; x, [2, 5, 22], needs the token mask [batch length] = [2, 5]",
     ),
-    "a token mask without a batch": (lambda: encoder()(x(), yes(5)), "keep has shape [5]; x, [2,"),
+    "a token mask without a batch": (lambda: encoder()(x(), yes(5)), "real has shape [5]; x, [2,"),
     "a token mask too long": (
         lambda: encoder()(x(), yes(2, 6)),
-        "keep covers 6 positions; 5 have been seen",
+        "real covers 6 positions; 5 have been seen",
     ),
     "no real token": (lambda: encoder()(x(), ~yes(2, 5)), "let a query see no key"),
     "a mask of one source token": (
-        lambda: decoder()(x(), x(2, 7, 22), memory_keep=yes(2, 1)),
-        "memory_keep has shape [2, 1]; memory, [2, 7, 22], needs the token mask [batch length] = "
+        lambda: decoder()(x(), x(2, 7, 22), memory_real=yes(2, 1)),
+        "memory_real has shape [2, 1]; memory, [2, 7, 22], needs the token mask [batch length] = "
         "[2, 7]",
     ),
     "a source without tokens": (

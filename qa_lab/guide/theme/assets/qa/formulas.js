@@ -43,7 +43,7 @@ const formulas = {
     return entropy / Math.log(weights.length);
   },
 
-  // The masks of qa_lab/transformer/masks.py: may query q look at key k?
+  // The masks of qa_lab/transformer/attention/masks.py: may query q look at key k?
   looks: {
     full: () => true,
     causal: (q, k) => k <= q,

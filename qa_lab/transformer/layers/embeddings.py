@@ -1,0 +1,110 @@
+"""From token ids to vectors, and from vectors back to logits over the vocabulary."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from qa_lab.transformer._checks import check_at_least_one, check_ids, check_width, to_be_read
+
+
+class TokenEmbedding(nn.Module):
+    r"""Look up a learned vector for each token id.
+
+    $$ x_t = factor * W_E[id_t],  factor = \sqrt{d_{model}} $$
+
+    Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.4.
+    Departs: the paper is silent on the initial values; ours are N(0, 1/d_model), so that embeddings
+        start with variance 1, and so do logits of normalised vectors under a tied W_U.
+
+    Args:
+        vocab_size: Tokens in the vocabulary.
+        d_model: Width of an embedding, in features.
+        factor: Dimensionless. None: sqrt(d_model).
+
+    Raises:
+        ValueError: A size is less than 1.
+    """
+
+    def __init__(self, vocab_size: int, d_model: int, *, factor: float | None = None) -> None:
+        super().__init__()
+        check_at_least_one(vocab_size=vocab_size, d_model=d_model)
+        self.W_E = nn.Parameter(torch.randn(vocab_size, d_model) * d_model**-0.5)
+        self.factor = d_model**0.5 if factor is None else factor
+
+    def forward(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length d_model"]:
+        """Embed the tokens.
+
+        Args:
+            ids: Token ids, 0 <= id < vocab_size.
+
+        Returns:
+            The embeddings.
+
+        Raises:
+            TypeError: The ids are not whole numbers.
+            ValueError: The ids are not [batch length], there are none, or one lies outside the
+                vocabulary.
+        """
+        check_ids(ids)
+        if not ids.numel():
+            raise ValueError(f"no token to embed: ids has shape {list(ids.shape)}.")
+        if to_be_read(ids) and not 0 <= ids.min() <= ids.max() < len(self.W_E):
+            low, high = (int(end) for end in ids.aminmax())
+            raise ValueError(
+                f"token ids must lie in 0..{len(self.W_E) - 1}, the vocabulary; got {low}..{high}."
+            )
+        return self.factor * F.embedding(ids, self.W_E)
+
+
+class Unembedding(nn.Module):
+    """Score every token of the vocabulary.
+
+    $$ logits = x W_U^T $$
+
+    Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.4: W_U may be the very matrix of the
+        embeddings.
+    Departs: a W_U of its own starts at N(0, 1/d_model); the paper is silent.
+
+    Args:
+        d_model: Width of a vector, in features.
+        vocab_size: Tokens in the vocabulary.
+        tied_to: The embedding whose W_E serves as W_U. None: a matrix of its own.
+
+    Raises:
+        ValueError: A size is less than 1, or not that of the embedding.
+    """
+
+    def __init__(
+        self, d_model: int, vocab_size: int, *, tied_to: TokenEmbedding | None = None
+    ) -> None:
+        super().__init__()
+        check_at_least_one(d_model=d_model, vocab_size=vocab_size)
+        if tied_to is not None and tied_to.W_E.shape != (vocab_size, d_model):
+            raise ValueError(
+                f"tied_to holds [vocab d_model] = {list(tied_to.W_E.shape)}; W_U must be "
+                f"{[vocab_size, d_model]}."
+            )
+        self.W_U = (
+            nn.Parameter(torch.randn(vocab_size, d_model) * d_model**-0.5)
+            if tied_to is None
+            else tied_to.W_E
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch length d_model"]
+    ) -> Float[Tensor, "batch length vocab"]:
+        """Score the vocabulary at each position.
+
+        Args:
+            x: The last residual stream.
+
+        Returns:
+            The logits, dimensionless: log probabilities up to one constant for each position.
+
+        Raises:
+            TypeError: x holds whole numbers.
+            ValueError: x is of another width.
+        """
+        check_width(x, self.W_U.shape[-1])
+        return F.linear(x, self.W_U)
