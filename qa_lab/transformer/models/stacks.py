@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one
+from qa_lab.transformer._sharing import register_once
 from qa_lab.transformer.attention import Cache, LayerCache
 from qa_lab.transformer.layers import LayerNorm
 from qa_lab.transformer.models.blocks import (
@@ -87,6 +88,7 @@ class Encoder(nn.Module):
             for _ in range(n_layers)
         )
         self.norm = final_norm(residual, norm, d_model)
+        register_once(self)  # blocks may have been given one bias or one rotation
 
     def forward(
         self,
@@ -151,6 +153,7 @@ class Decoder(nn.Module):
             for _ in range(n_layers)
         )
         self.norm = final_norm(residual, norm, d_model)
+        register_once(self)  # blocks may have been given one bias or one rotation
 
     def forward(
         self,
