@@ -20,6 +20,7 @@ from qa_lab.claims.figures import figure, matrix
 from qa_lab.experiments.data.relations import ceiling, not_itself, train_relation
 from qa_lab.experiments.measures import gaussian, parameter_count
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     MultiHeadAttention,
     additive_scores,
     causal_mask,
@@ -267,7 +268,7 @@ def tied_against_wanted(seed, look=causal_without_self, length=16):
     mirrored = wanted.tril(-1) + wanted.tril(-1).T
     lowest = torch.linalg.eigvalsh(mirrored)[0]
     factor = torch.linalg.cholesky(mirrored + (1 - lowest) * torch.eye(length))
-    attention = head(True, length, bias=False, scale=1.0)
+    attention = head(True, length, bias=False, attend=DotProductAttention(scale=1.0))
     tokens = torch.eye(length, dtype=torch.float64)[None]
     with torch.no_grad():
         attention.W_K.weight.copy_(factor.T)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, to_be_read
+from qa_lab.transformer._sharing import register_once
 from qa_lab.transformer.attention import Cache, causal_mask
 from qa_lab.transformer.layers import TokenEmbedding, Unembedding, every_token
 from qa_lab.transformer.models.blocks import Residual, pre_norm
@@ -63,6 +64,7 @@ class Transformer(nn.Module):
         positions: Called as `positions(x)` on embeddings.
         tied: Whether both embeddings and W_U are one matrix.
         dropout: Probability of dropping, in [0, 1).
+        unembed: Makes what gives the logits, `unembed(d_model, vocab_size, tied_to=)`.
         encoder: Further arguments of the encoder alone.
         decoder: Further arguments of the decoder alone, `cross_attention` for instance.
         cross_attention: Makes the attention to the memory. None: as `attention`, without positions.
@@ -81,6 +83,7 @@ class Transformer(nn.Module):
         positions: Positions = add_sinusoidal_positions,
         tied: bool = True,
         dropout: float = 0.0,
+        unembed: Callable[..., nn.Module] = Unembedding,
         encoder: Mapping[str, object] = MappingProxyType({}),
         decoder: Mapping[str, object] = MappingProxyType({}),
         cross_attention: Callable[[int, int], nn.Module] | None = None,
@@ -95,9 +98,10 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.encoder = Encoder(*sizes, **{**block, **encoder})
         self.decoder = Decoder(*sizes, **{"cross_attention": cross_attention, **block, **decoder})
-        self.unembedding = Unembedding(
+        self.unembedding = unembed(
             d_model, vocab_size, tied_to=self.target_embedding if tied else None
         )
+        register_once(self)
 
     def forward(
         self,
