@@ -8,8 +8,9 @@ or with a key-value cache the newest.
 layers. Relative positions that are vectors are in `relative`.
 """
 
-import math
+from bisect import bisect_left
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int
@@ -92,7 +93,9 @@ def t5_bucket(
     other half, higher up, for the future, whose a is how far ahead the key is.
 
     Paper: Raffel et al. 2019, arXiv:1910.10683, section 2.1.
-    Departs: the paper gives no formula; this is its code's, float32 rounding included.
+    Departs: the paper gives no formula; this is its code's, in whole numbers. Its float32 logarithm
+        puts a distance that lies exactly on an edge into one bucket or the other, depending on the
+        processor; with the sizes of the published models it never does.
 
     Args:
         distance: Key minus query, in tokens.
@@ -121,10 +124,32 @@ def t5_bucket(
             "a bucket each."
         )
     far = distance.abs() if bidirectional else (-distance).clamp(min=0)
-    growth = torch.log(far.clamp(min=1).float() / exact) / math.log(max_distance / exact)
-    wide = (exact + (growth * (n - exact)).long()).clamp(max=n - 1)
-    bucket = torch.where(far < exact, far, wide)
+    edges = torch.tensor(t5_edges(exact, n, max_distance), device=distance.device)
+    bucket = torch.bucketize(far, edges, right=True) - 1
     return bucket + n * (distance > 0) if bidirectional else bucket
+
+
+@cache
+def t5_edges(exact: int, n: int, max_distance: int) -> list[int]:
+    r"""Return the first distance of each bucket, without a logarithm that could be rounded.
+
+    $$ i \le \frac{\ln(a / e)}{\ln(max / e)} m  \Leftrightarrow  a^m \ge max^i e^{m - i},
+       m = n - e $$
+
+    Args:
+        exact: e, the number of distances that have a bucket each.
+        n: Buckets.
+        max_distance: The first distance beyond the last edge, in tokens.
+
+    Returns:
+        The edges in tokens, ascending from 0.
+    """
+    m = n - exact
+    wide = [
+        bisect_left(range(max_distance), max_distance**i * exact ** (m - i), key=lambda a: a**m)
+        for i in range(m)
+    ]
+    return [*range(exact), *wide]
 
 
 class T5Bias(nn.Module):
