@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help site test prove record replicate portable falsify mutate bench fix lint unit notebooks \
+.PHONY: help site test prove record replicate pilot portable falsify mutate bench fix lint unit notebooks \
 	machine plain avx2 jitter-unit jitter-notebooks sample build clean
 
 PORT ?= 8000
@@ -53,6 +53,9 @@ record: $(READY) ## execute and record one notebook (Q=why-scale), or all that c
 replicate: $(READY) ## prove everything with seeds nobody has seen: SEED=100 and the following
 	@echo "== Every claim, from seed $(SEED) on"
 	@QA_LAB_FIRST_SEED=$(SEED) $(NBVAL) notebooks
+
+pilot: $(READY) ## try every random claim on 100 seeds, and count how often it misses (Q=…)
+	@$(BIN)/python -m tests.tools.replicate --jobs $(JOBS) $(Q)
 
 portable: $(READY) ## test and prove everything as other processors would: half an hour
 	@$(MAKE) --no-print-directory --keep-going plain avx2 jitter-unit jitter-notebooks

@@ -9,6 +9,7 @@ layers. Relative positions that are vectors are in `relative`.
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -230,7 +231,7 @@ def alibi_slopes(n_heads: int) -> Float[Tensor, "{n_heads}"]:
         n_heads: Heads.
 
     Returns:
-        Logits per token, in (0, 1) and float64, as exact as that is.
+        Logits per token, in (0, 1) and float64, as exact as that is; on the CPU.
 
     Raises:
         ValueError: There is no head.
@@ -238,7 +239,7 @@ def alibi_slopes(n_heads: int) -> Float[Tensor, "{n_heads}"]:
     if n_heads < 1:
         raise ValueError(f"n_heads = {n_heads}: attention needs at least one head.")
     n = 2 ** (n_heads.bit_length() - 1)
-    h = torch.arange(1, n + 1, dtype=torch.float64)
+    h = torch.arange(1, n + 1, dtype=torch.float64, device="cpu")
     slopes = 2 ** (-8 * h / n)
     between = 2 ** (-8 * (h - 0.5) / n)
     return torch.cat([slopes, between[: n_heads - n]])
@@ -267,8 +268,17 @@ class Alibi(nn.Module):
 
     def __init__(self, n_heads: int) -> None:
         super().__init__()
-        slopes = alibi_slopes(n_heads).to(torch.get_default_dtype())
+        device = torch.get_default_device()
+        if device.type == "meta":
+            device = "cpu"  # the numbers themselves: they are not saved, nothing would fill them in
+        slopes = alibi_slopes(n_heads).to(device, torch.get_default_dtype())
         self.register_buffer("slopes", slopes, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Alibi":
+        """Compute the slopes anew after `to`, `half` or `to_empty`: theirs are coarse or gone."""
+        super()._apply(fn, recurse)
+        self.slopes = alibi_slopes(len(self.slopes)).to(self.slopes)
+        return self
 
     def forward(self, queries: int, keys: int) -> Float[Tensor, "head {queries} {keys}"]:
         """Return what is added to the scaled scores.

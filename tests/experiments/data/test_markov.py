@@ -248,6 +248,6 @@ def test_walks_never_take_a_step_of_probability_zero(monkeypatch):
         )
         following = torch.zeros(1, 5, dtype=torch.long).expand(5, 5)
         first, columns = unwrap(markov.walk)(
-            None, table[0], table.expand(5, 5), following, batch=1, steps=2
+            generator(0), table[0], table.expand(5, 5), following, batch=1, steps=2
         )
         assert first.tolist() == [column] and columns.tolist() == [[column, column]]
