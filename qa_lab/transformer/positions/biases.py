@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one
+from qa_lab.transformer._precision import Float32Buffers, at_least_float32
 
 
 def check_distances(queries: int, keys: int) -> None:
@@ -219,13 +220,15 @@ def alibi_slopes(n_heads: int) -> Float[Tensor, "{n_heads}"]:
     return torch.cat([slopes, between[: n_heads - n]])
 
 
-class Alibi(nn.Module):
+class Alibi(Float32Buffers):
     r"""Subtract from every score the distance times the head's slope.
 
     $$ S_{hqk} <- S_{hqk} - slope_h |k - q| $$
 
     Nothing is learned, and no distance is too large to have a value: attention that was trained on
-    short sequences can be tried on longer ones.
+    short sequences can be tried on longer ones. The slopes stay in float32 when the module goes to
+    half precision, and so does the bias: bfloat16 cannot tell a distance of 1000 from 1001, and
+    float16 ends at 65504.
 
     Paper: Press et al. 2021, arXiv:2108.12409.
     Departs: the paper is about causal attention, where no key comes after the query. Here such a
@@ -243,7 +246,7 @@ class Alibi(nn.Module):
     def __init__(self, n_heads: int) -> None:
         super().__init__()
         slopes = alibi_slopes(n_heads).to(torch.get_default_dtype())
-        self.register_buffer("slopes", slopes, persistent=False)
+        self.register_buffer("slopes", at_least_float32(slopes), persistent=False)
 
     def forward(self, queries: int, keys: int) -> Float[Tensor, "head {queries} {keys}"]:
         """Return what is added to the scaled scores.
@@ -254,7 +257,7 @@ class Alibi(nn.Module):
 
         Returns:
             The bias, in the units of scores: dimensionless logits, 0 at distance 0 and negative
-            elsewhere.
+            elsewhere. In float32 at least: the attention rounds it, once.
 
         Raises:
             ValueError: There are more queries than keys.
