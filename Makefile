@@ -51,13 +51,13 @@ portable: $(READY) ## prove everything with plain instructions, as another proce
 		$(NBVAL) -n $(JOBS) --dist loadscope notebooks
 
 falsify: $(READY) ## break the lab on purpose, edit by edit, and see which claims notice (Q=…)
-	@$(BIN)/python -m qa_lab.claims.falsify --jobs $(JOBS) $(Q)
+	@$(BIN)/python -m tests.tools.falsify --jobs $(JOBS) $(Q)
 
 mutate: $(READY) ## break the lab and the claims line by line, and see which unit test notices
-	@$(BIN)/python -m tests.mutation --jobs $(JOBS)
+	@$(BIN)/python -m tests.tools.mutation --jobs $(JOBS)
 
 bench: $(READY) ## time the lab beside PyTorch's layers and Hugging Face's models
-	@$(BIN)/python -m qa_lab.experiments.bench
+	@$(BIN)/python -m tests.tools.bench
 
 fix: $(READY) ## let the formatter and the linter mend what they can
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

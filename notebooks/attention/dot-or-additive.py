@@ -25,10 +25,9 @@ from torch import nn
 
 from qa_lab.claims import at_least, at_most, broken, exactly, prove
 from qa_lab.claims.figures import INK, figure, spread
-from qa_lab.experiments.bench import seconds
 from qa_lab.experiments.data.operations import operations
 from qa_lab.experiments.fit import fit
-from qa_lab.experiments.measures import gaussian, peak_bytes, refused, saved_bytes
+from qa_lab.experiments.measures import gaussian, peak_bytes, refused, saved_bytes, seconds
 from qa_lab.transformer.attention import (
     AdditiveScores,
     BilinearScores,
@@ -720,14 +719,18 @@ def numbers_kept(score, n, d=64):
 
 def draw_cost(left, right):
     dots = [arithmetic(ProjectedDot, 4096, d) for d in WIDTHS]
-    for name, scorer in (("dot product", ProjectedDot), ("additive", AdditiveScores)):
+    for key, name, scorer in (
+        ("dot", "dot product", ProjectedDot),
+        ("additive", "additive", AdditiveScores),
+    ):
         counts = [arithmetic(scorer, 4096, d) for d in WIDTHS]
-        left.plot(WIDTHS, [c / one for c, one in zip(counts, dots, strict=True)], "o-", label=name)
+        ratios = [c / one for c, one in zip(counts, dots, strict=True)]
+        left.plot(WIDTHS, ratios, "o-", gid=key, label=name)
         kept = [numbers_kept(name, n) for n in LENGTHS]
-        right.plot(LENGTHS, kept, "o-", label=name)
+        right.plot(LENGTHS, kept, "o-", gid=key, label=name)
     counts = [arithmetic(ConcatScores, 4096, d) for d in WIDTHS]
     ratios = [c / one for c, one in zip(counts, dots, strict=True)]
-    left.plot(WIDTHS, ratios, "o-", label="pair by pair")
+    left.plot(WIDTHS, ratios, "o-", gid="pairwise", label="pair by pair")
     for ax in (left, right):
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
@@ -749,11 +752,12 @@ figure("additive-cost", draw_cost, panels=2, size=(8.4, 3.4))
 def draw_line(left, right):
     line = torch.linspace(-1, 1, 81, dtype=torch.float64)
     keys = torch.stack([line, torch.ones_like(line)], dim=-1)
-    for place in (-0.8, -0.4, 0.0, 0.4, 0.8):
+    for number, place in enumerate((-0.8, -0.4, 0.0, 0.4, 0.8)):
+        style = {"gid": f"query-{number}", "label": f"{place:+.1f}"}
         query = torch.tensor([[place, 0.0]], dtype=torch.float64)
-        left.plot(line, dot_product_scores(query, keys, scale=1.0)[0], label=f"{place:+.1f}")
+        left.plot(line, dot_product_scores(query, keys, scale=1.0)[0], **style)
         window = hand_set({0.35: 0.5, 0.65: -0.5}, query[:, 0], line, steep=8.0)
-        right.plot(line, window[0], label=f"{place:+.1f}")
+        right.plot(line, window[0], **style)
     left.set_title("dot product")
     right.set_title("additive, two features")
     for ax in (left, right):
@@ -769,16 +773,18 @@ figure("score-along-a-line", draw_line, panels=2, size=(8.4, 3.4))
 def draw_expression(left, right):
     ranks = range(65)
     for name, table in TABLES.items():
-        left.plot(ranks, [floor(table.double(), rank) for rank in ranks], label=name)
-        left.plot([len(STEPS[name])], [error_on(name, "additive")], "*", color=INK, ms=10)
+        key, trained = name.replace(" ", "-"), error_on(name, "additive")
+        left.plot(ranks, [floor(table.double(), rank) for rank in ranks], gid=key, label=name)
+        left.plot([len(STEPS[name])], [trained], "*", gid=f"{key}-trained", color=INK, ms=10)
     left.set_xlabel("width d (features)")
     left.set_ylabel("smallest relative error")
     lines = left.get_lines()
     left.legend(lines[::2] + lines[1:2], [*TABLES, "additive"], title="relation")
     targets = ("product", "distance")
-    for which, name in enumerate(("best dot product", "additive, trained")):
+    names = {"dot": "best dot product", "additive": "additive, trained"}
+    for which, (key, name) in enumerate(names.items()):
         errors = [[fitted(seed, target)[which] for target in targets] for seed in range(5)]
-        spread(right, [0, 1], errors, label=name, marker="o")
+        spread(right, [0, 1], errors, gid=key, label=name, marker="o")
     right.set_xticks([0, 1], ["q·k", "−Σ|q − k|"])
     right.set_xlim(-0.25, 1.25)
     right.set_xlabel("relation to fit")

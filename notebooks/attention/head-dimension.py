@@ -24,6 +24,7 @@ from qa_lab.claims.figures import figure, spread
 from qa_lab.experiments.data.retrieval import ceiling, train_retrieval
 from qa_lab.experiments.measures import flops, gaussian, parameter_count
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     MultiHeadAttention,
     attention_weights,
     dot_product_scores,
@@ -145,7 +146,7 @@ def softmax_entries(d_model, n_heads, wide):
         return masked_softmax(scores, keep)
 
     with torch.random.fork_rng(devices=[]):
-        attention, x = layer(d_model, n_heads, wide, softmax=counted)
+        attention, x = layer(d_model, n_heads, wide, attend=DotProductAttention(softmax=counted))
         attention(x)
     return sum(seen)
 
@@ -178,7 +179,9 @@ D_MODEL, HEADS = 20, 4
 def widened(seed, scale=(D_MODEL // HEADS) ** -0.5):
     """Largest difference between narrow heads and wide heads that hold the same weights."""
     narrow = MultiHeadAttention(D_MODEL, HEADS).double()
-    wide = MultiHeadAttention(D_MODEL, HEADS, d_k=D_MODEL, scale=scale).double()
+    wide = MultiHeadAttention(
+        D_MODEL, HEADS, d_k=D_MODEL, attend=DotProductAttention(scale=scale)
+    ).double()
     with torch.no_grad():
         for name in ("W_Q", "W_K", "W_V"):
             for part in ("weight", "bias"):
@@ -495,13 +498,13 @@ SEEDS = range(5)
 def draw_cost(left, right):
     d_model, counts = 48, (1, 2, 4, 8, 16)
     base = passes(d_model, 1, False)[0]
-    for wide, name in ((False, "d_k = d/h"), (True, "d_k = d")):
+    for wide, key, name in ((False, "split", "d_k = d/h"), (True, "full", "d_k = d")):
         products = [passes(d_model, n_heads, wide)[0] / base for n_heads in counts]
-        left.plot(counts, products, marker="o", label=name)
+        left.plot(counts, products, marker="o", gid=key, label=name)
         one = softmax_entries(d_model, 1, wide)
         entries = [softmax_entries(d_model, n_heads, wide) / one for n_heads in counts]
         style = {"linestyle": "--", "marker": "s"} if wide else {"marker": "o"}
-        right.plot(counts, entries, label=name, **style)
+        right.plot(counts, entries, gid=key, label=name, **style)
     for ax in (left, right):
         ax.set_xscale("log", base=2)
         ax.set_yscale("log", base=2)
@@ -523,21 +526,23 @@ def draw_rank(left, right):
     left.plot(
         shares,
         [quarter_circle_loss(d_k / N) for d_k in shares],
+        gid="law",
         label="random, by the law",
         linestyle="--",
     )
-    for name, pattern, line in (
-        ("random", random_pattern, "none"),
-        ("by distance", window_pattern, "-"),
+    for key, name, pattern, line in (
+        ("random", "random", random_pattern, "none"),
+        ("distance", "by distance", window_pattern, "-"),
     ):
         runs = [[lost_share(pattern(seed), d_k) for d_k in shares] for seed in SEEDS]
-        spread(left, shares, runs, label=name, marker="o", linestyle=line)
+        spread(left, shares, runs, gid=key, label=name, marker="o", linestyle=line)
     widths = (1, 2, 4, 8, 16, 24, 31)
-    for colour, (name, pattern) in enumerate(
-        (("random", random_pattern), ("by distance", window_pattern)), start=1
+    for colour, key, pattern in (
+        ("C1", "random", random_pattern),
+        ("C2", "distance", window_pattern),
     ):
         runs = [[divergence(seed, pattern, d_k) for d_k in widths] for seed in SEEDS]
-        spread(right, widths, runs, label=name, marker="o", color=f"C{colour}")
+        spread(right, widths, runs, gid=key, label=key, marker="o", color=colour)
     left.set_title("best possible scores, n = 64")
     left.set_ylabel("share of the scores lost")
     right.set_title("best weights found, n = 32")
@@ -558,6 +563,7 @@ def draw_heads(ax):
         ax,
         counts,
         [[retrieval(seed, n_heads) for n_heads in counts] for seed in SEEDS],
+        gid="trained",
         label="trained",
         marker="o",
     )
@@ -565,6 +571,7 @@ def draw_heads(ax):
         counts,
         [ceiling(n_heads, TARGETS) for n_heads in counts],
         linestyle="--",
+        gid="ceiling",
         label="ceiling: one pattern per head",
     )
     ax.set_xscale("log", base=2)

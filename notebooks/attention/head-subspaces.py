@@ -25,7 +25,7 @@ from qa_lab.claims import at_least, at_most, broken, exactly, prove, within
 from qa_lab.claims.figures import figure, matrix, spread
 from qa_lab.experiments.data.retrieval import PLACES, ceiling, make_heads_equal, train_retrieval
 from qa_lab.experiments.measures import gaussian, sequential_depth
-from qa_lab.transformer.attention import MultiHeadAttention, masked_softmax
+from qa_lab.transformer.attention import DotProductAttention, MultiHeadAttention, masked_softmax
 
 torch.set_num_threads(1)
 
@@ -41,11 +41,11 @@ torch.set_num_threads(1)
 D_MODEL, HEADS, D_K, D_V, LENGTH = 30, 5, 7, 6, 10
 
 
-def layer(seed, *, mixed=True, bias=False, split=None, softmax=masked_softmax):
+def layer(seed, *, mixed=True, bias=False, split=None, softmax=None):
     """Self-attention in float64; without W_O it returns what the heads found, side by side."""
     torch.manual_seed(seed)
     attention = MultiHeadAttention(
-        D_MODEL, HEADS, d_k=D_K, d_v=D_V, bias=bias, softmax=softmax
+        D_MODEL, HEADS, d_k=D_K, d_v=D_V, bias=bias, attend=DotProductAttention(softmax=softmax)
     ).double()
     for projection in (attention.W_Q, attention.W_K, attention.W_V, attention.W_O):
         nn.init.normal_(projection.weight, std=D_MODEL**-0.5)
@@ -362,7 +362,7 @@ def talking(scores, keep):
 
 
 @torch.no_grad()
-def others_change(seed, softmax=masked_softmax):
+def others_change(seed, softmax=None):
     """For each head: how much the others change when its three matrices do."""
     x = tokens(seed)
     before = layer(seed, mixed=False, softmax=softmax)(x).unflatten(-1, (HEADS, -1))
@@ -381,7 +381,7 @@ prove(
     en="Change one head's matrices, and no other head's output changes by a single bit before W_O.",
     zh="改动一个头的矩阵，在 W_O 之前，其他头的输出一个比特也不变。",
     of=("largest |change| of the other heads", "其他头的最大变化"),
-    measure=lambda seed, softmax=masked_softmax: list(others_change(seed, softmax)),
+    measure=lambda seed, softmax=None: list(others_change(seed, softmax)),
     bound=exactly(0.0),
     control=broken(
         "talking heads: weights mixed across heads", "各头的权重相互混合", softmax=talking
@@ -433,12 +433,12 @@ def merged(scores, keep):
     return weights.mean(dim=1, keepdim=True).expand_as(weights)
 
 
-def patterns_applied(seed, softmax=masked_softmax):
+def patterns_applied(seed, softmax=None):
     """The rank of a layer with fixed patterns, as a sum of pattern times feature map."""
     attention, x = layer(seed, softmax=softmax), tokens(seed, batch=1)
     with torch.no_grad():
         patterns = attention.attend_with_weights(x)[1]
-    attention.softmax = lambda scores, keep: patterns
+    attention.attend = DotProductAttention(softmax=lambda scores, keep: patterns)
     jacobian = torch.autograd.functional.jacobian(lambda memory: attention(x, memory), x)
     by_pattern = jacobian[0, :, :, 0].transpose(1, 2)  # [query position out in]
     size = torch.linalg.svdvals(by_pattern.reshape(LENGTH**2, D_MODEL**2))
@@ -750,17 +750,18 @@ figure("heads-over-places", draw_patterns, panels=2, size=(9.6, 2.6), tolerance=
 # %%
 def draw_parting(ax):
     window = np.ones(10) / 10
-    for start, name in (
-        (RANDOM, "random"),
-        (SHAKEN, "equal, shaken by 1e-7"),
-        (TIED, "kept equal"),
+    for start, key, name in (
+        (RANDOM, "random", "random"),
+        (SHAKEN, "shaken", "equal, shaken by 1e-7"),
+        (TIED, "tied", "kept equal"),
     ):
         runs = [
             np.convolve(trained(seed, start=start).losses, window, "valid")[::5]
             for seed in range(5)
         ]
-        spread(ax, np.arange(len(runs[0])) * 5 + 10, runs, label=name)
-    ax.axhline(1 - ceiling(1, 4), color="#888888", linestyle=":", label="floor of one head")
+        spread(ax, np.arange(len(runs[0])) * 5 + 10, runs, gid=key, label=name)
+    floor = {"gid": "floor", "label": "floor of one head"}
+    ax.axhline(1 - ceiling(1, 4), color="#888888", linestyle=":", **floor)
     ax.set_xlabel("training step")
     ax.set_ylabel("squared error / variance")
     ax.set_ylim(0, 1.25)

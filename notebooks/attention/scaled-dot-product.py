@@ -592,9 +592,10 @@ def draw_example(left, middle, right):
         ax.set_xlabel("key")
         ax.set_ylabel("query")
     hull = V[[0, 1, 2, 3, 0]]
-    right.plot(*hull.T, color="#cc79a7", linewidth=1, linestyle="--", label="hull of the values")
-    right.plot(*V.T, "o", label="values")
-    right.plot(*out.T, "X", markersize=8, label="outputs")
+    dashed = {"color": "#cc79a7", "linewidth": 1, "linestyle": "--"}
+    right.plot(*hull.T, gid="hull", label="hull of the values", **dashed)
+    right.plot(*V.T, "o", gid="values", label="values")
+    right.plot(*out.T, "X", markersize=8, gid="outputs", label="outputs")
     for token, value, mixed in zip(TOKENS, V, out, strict=True):
         right.annotate(token, value, xytext=(5, 5), textcoords="offset points")
         right.annotate(
@@ -624,9 +625,10 @@ PAIRS = (2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20)
 
 def draw_recall(ax):
     found = [[recall(seed, n_pairs=n) for n in PAIRS] for seed in SEEDS]
-    spread(ax, PAIRS, [[a for a, _ in run] for run in found], label="weights from the content")
-    spread(ax, PAIRS, [[c for _, c in run] for run in found], label="ceiling of fixed weights")
-    ax.axhline(1 / SYMBOLS, color="#009e73", linestyle=":", label="guessing")
+    answered, ceilings = ([[pair[i] for pair in run] for run in found] for i in (0, 1))
+    spread(ax, PAIRS, answered, gid="content", label="weights from the content")
+    spread(ax, PAIRS, ceilings, gid="fixed", label="ceiling of fixed weights")
+    ax.axhline(1 / SYMBOLS, color="#009e73", linestyle=":", gid="guessing", label="guessing")
     ax.set_xticks(range(2, 21, 2))
     ax.set_xlabel("(key, value) pairs in the list")
     ax.set_ylabel("share of queries answered")
@@ -658,18 +660,20 @@ def draw_length(left, right):
     counts = [10 * 2**i for i in range(12)]
     for lead in (10.0, 5.0, 2.0):
         weights = [[weight_of_the_match(s, n, lead, 1.0) for n in counts] for s in SEEDS]
-        spread(left, counts, weights, label=f"{lead:g}")
+        spread(left, counts, weights, gid=f"lead-{lead:g}", label=f"{lead:g}")
     left.set_xscale("log")
     left.set_yscale("log")
     left.set_xlabel("n (keys)")
     left.set_ylabel("weight of the match")
     left.legend(title="lead of its score", loc="lower left")
     lengths = [12 * 2**i for i in range(8)]
+    counted = [layer_flops(n) for n in lengths]
+    projections = [8 * n * WIDTH**2 for n in lengths]
     products = [4 * n * n * WIDTH for n in lengths]
-    right.plot(lengths, [layer_flops(n) for n in lengths], "o-", label="counted")
-    right.plot(lengths, [8 * n * WIDTH**2 for n in lengths], "--", label="projections, 8nd²")
-    right.plot(lengths, products, ":", label="scores and sums, 4n²d")
-    right.axvline(2 * WIDTH, color="#cc79a7", linewidth=1, label="n = 2d")
+    right.plot(lengths, counted, "o-", gid="counted", label="counted")
+    right.plot(lengths, projections, "--", gid="projections", label="projections, 8nd²")
+    right.plot(lengths, products, ":", gid="scores-and-sums", label="scores and sums, 4n²d")
+    right.axvline(2 * WIDTH, color="#cc79a7", linewidth=1, gid="crossing", label="n = 2d")
     right.set_xscale("log", base=2)
     right.set_yscale("log", base=10)
     right.set_xlabel("n (tokens), d = 48")

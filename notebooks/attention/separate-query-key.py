@@ -20,6 +20,7 @@ from qa_lab.claims.figures import figure, matrix
 from qa_lab.experiments.data.relations import ceiling, not_itself, train_relation
 from qa_lab.experiments.measures import gaussian, parameter_count
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     MultiHeadAttention,
     additive_scores,
     causal_mask,
@@ -267,7 +268,7 @@ def tied_against_wanted(seed, look=causal_without_self, length=16):
     mirrored = wanted.tril(-1) + wanted.tril(-1).T
     lowest = torch.linalg.eigvalsh(mirrored)[0]
     factor = torch.linalg.cholesky(mirrored + (1 - lowest) * torch.eye(length))
-    attention = head(True, length, bias=False, scale=1.0)
+    attention = head(True, length, bias=False, attend=DotProductAttention(scale=1.0))
     tokens = torch.eye(length, dtype=torch.float64)[None]
     with torch.no_grad():
         attention.W_K.weight.copy_(factor.T)
@@ -411,7 +412,10 @@ TASKS = {  # cycle, whether tokens see themselves
 
 
 def draw_relations(ax):
-    for offset, tied, name in ((-0.2, False, "two matrices"), (0.2, True, "one matrix")):
+    for offset, tied, key, name in (
+        (-0.2, False, "two", "two matrices"),
+        (0.2, True, "one", "one matrix"),
+    ):
         for place, (cycle, sees_itself) in enumerate(TASKS.values()):
             found = [
                 train_relation(seed, cycle=cycle, tied=tied, sees_itself=sees_itself).found
@@ -422,6 +426,7 @@ def draw_relations(ax):
                 found,
                 "o",
                 color="C1" if tied else "C0",
+                gid=f"{key}-{place}",
                 label=None if place else name,
                 alpha=0.7,
             )
@@ -431,6 +436,7 @@ def draw_relations(ax):
             [place, place + 0.4],
             [limit, limit],
             color="C2",
+            gid=f"ceiling-{place}",
             label=None if place else "most that one matrix allows",
         )
     ax.set_xticks(range(len(TASKS)), TASKS)

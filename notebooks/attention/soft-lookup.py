@@ -544,13 +544,13 @@ def draw_temperature(ax):
     for n in (4, 16, 256):
         keys = orthonormal(n, n, 0)
         ours = [attention_weights(ask_for(keys, b), keys).diagonal().mean().item() for b in betas]
-        ax.plot(betas, ours, label=f"n = {n}")
+        ax.plot(betas, ours, gid=f"n-{n}", label=f"n = {n}")
     keys = orthonormal(16, 16, 0)
     linear = [
         attention_weights(ask_for(keys, b), keys, softmax=one_plus).diagonal().mean().item()
         for b in betas
     ]
-    ax.plot(betas, linear, label="n = 16, 1 + score, no exp", linestyle="--")
+    ax.plot(betas, linear, gid="linear", label="n = 16, 1 + score, no exp", linestyle="--")
     ax.set_xlabel("β, score of the matching key (logits)")
     ax.set_ylabel("weight of the matching key")
     ax.set_ylim(-0.03, 1.05)
@@ -563,16 +563,16 @@ figure("lookup-by-temperature", draw_temperature)
 # %%
 def draw_capacity(ax):
     counts = [2**i for i in range(2, 13)]
-    for d_k, beta, name in (
-        (32, BETA, "d_k = 32, β = 20"),
-        (16, BETA, "d_k = 16, β = 20"),
-        (8, BETA, "d_k = 8, β = 20"),
-        (32, AT_THE_START, "d_k = 32, β = √32"),
+    for key, d_k, beta, name in (
+        ("width-32", 32, BETA, "d_k = 32, β = 20"),
+        ("width-16", 16, BETA, "d_k = 16, β = 20"),
+        ("width-8", 8, BETA, "d_k = 8, β = 20"),
+        ("start", 32, AT_THE_START, "d_k = 32, β = √32"),
     ):
         runs = [[weight_of_the_match(seed, d_k, n, beta) for n in counts] for seed in SEEDS]
-        spread(ax, counts, runs, label=name)
+        spread(ax, counts, runs, gid=key, label=name)
         floor = [capacity_floor(n, d_k, beta) for n in counts]
-        ax.plot(counts, floor, label=f"_floor, {name}", color=INK, linestyle=":", linewidth=1.5)
+        ax.plot(counts, floor, gid=f"{key}-floor", color=INK, linestyle=":", linewidth=1.5)
     ax.set_xscale("log", base=2)
     ax.set_xlabel("random unit keys")
     ax.set_ylabel("mean weight of the right key")
@@ -596,7 +596,7 @@ def draw_winners(left, right):
         weights = attention_weights(ask_for(on_circle(angles), 5.0), keys * stretch)
         for i, style in enumerate(("-", "--", "-.", ":")):
             name = f"{45 + 90 * i}°, length {stretch[i].item():g}"
-            ax.plot(angles, weights[:, i], label=name, linestyle=style)
+            ax.plot(angles, weights[:, i], gid=f"key-{i}", label=name, linestyle=style)
         ax.set_xlabel("direction of the query (degrees)")
         ax.set_ylabel("weight of the key")
         ax.set_ylim(-0.03, 1.35)

@@ -24,7 +24,12 @@ from qa_lab.claims import at_least, at_most, broken, exactly, prove
 from qa_lab.claims.figures import figure, matrix
 from qa_lab.experiments.fit import fit
 from qa_lab.experiments.measures import dependence, gaussian, parameter_count
-from qa_lab.transformer.attention import MultiHeadAttention, causal_mask, full_mask, masked_softmax
+from qa_lab.transformer.attention import (
+    MultiHeadAttention,
+    causal_mask,
+    full_mask,
+    scaled_dot_product_attention,
+)
 from qa_lab.transformer.models import DecoderBlock, EncoderBlock, Transformer, pre_norm
 
 torch.set_num_threads(1)
@@ -44,9 +49,9 @@ torch.set_num_threads(1)
 D_MODEL, HEADS, D_FF = 22, 2, 13  # distinct sizes: a swapped axis must show
 TARGET, SOURCE = 5, 7
 
-PATHS = {  # any softmax of one's own forgoes the fused path
+PATHS = {
     "fused": MultiHeadAttention,
-    "weights": partial(MultiHeadAttention, softmax=lambda s, keep: masked_softmax(s, keep)),
+    "weights": partial(MultiHeadAttention, attend=scaled_dot_product_attention),
 }
 ENCODER_PARTS = {
     "self_attn": "attention",

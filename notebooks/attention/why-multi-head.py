@@ -25,7 +25,12 @@ from qa_lab.claims import at_least, at_most, broken, exactly, prove, within
 from qa_lab.claims.figures import figure, matrix, spread
 from qa_lab.experiments.data.retrieval import ceiling, train_retrieval
 from qa_lab.experiments.measures import gaussian, refused, saved_bytes
-from qa_lab.transformer.attention import MultiHeadAttention, attention_weights, masked_softmax
+from qa_lab.transformer.attention import (
+    DotProductAttention,
+    MultiHeadAttention,
+    attention_weights,
+    masked_softmax,
+)
 
 torch.set_num_threads(1)
 SEEDS = range(5)
@@ -227,7 +232,11 @@ def named_pairs(seed, share=2 / 3, symbols=32, d_model=16):
     pattern = torch.tensor([share, 1 - share], dtype=torch.float64).log().expand(1, 2, 2)
     torch.manual_seed(seed)
     layer = MultiHeadAttention(
-        d_model, 1, bias=False, scale=0.0, score_bias=lambda queries, keys: pattern
+        d_model,
+        1,
+        bias=False,
+        attend=DotProductAttention(scale=0.0),
+        score_bias=lambda queries, keys: pattern,
     ).double()
     symbol = gaussian((symbols, d_model), seed)
     pairs = torch.cartesian_prod(torch.arange(symbols), torch.arange(symbols))
@@ -292,7 +301,7 @@ prove(
 # %% [markdown]
 # ## 4. Heads and convolution
 #
-# Content-blind heads: `scale=0` removes the content, and a score bias of 1000 for one offset puts
+# Content-blind heads: a scale of 0 removes the content, and a score bias of 1000 for one offset puts
 # all the weight there. Head i looks at offset i, its values are the input itself, and its columns
 # of W_O are tap i of a convolution. Compared where all taps exist, against PyTorch's.
 
@@ -315,7 +324,13 @@ def convolution_error(seed, heads=TAPS):
     """Largest difference of the lab's attention, on both paths, from PyTorch's conv1d."""
     taps, x = gaussian((D, D, TAPS), seed), gaussian((2, LENGTH, D), seed + 1_000_000)
     layer = MultiHeadAttention(
-        D, heads, d_k=1, d_v=D, bias=False, scale=0.0, score_bias=offset_bias(range(heads))
+        D,
+        heads,
+        d_k=1,
+        d_v=D,
+        bias=False,
+        attend=DotProductAttention(scale=0.0),
+        score_bias=offset_bias(range(heads)),
     ).double()
     with torch.no_grad():
         layer.W_V.weight.copy_(torch.eye(D).repeat(heads, 1))
@@ -515,13 +530,15 @@ def draw_ceiling(ax):
     heads = np.linspace(0, 4.3, 44)
     trained = ((2, (1, 2), "o", "C0"), (3, (2, 4), "s", "C1"), (4, (1, 2, 4), "^", "C2"))
     for k, numbers, marker, color in trained:
-        ax.plot(heads, [ceiling(h, k) for h in heads], "--", color=color, linewidth=1.2)
+        limit = [ceiling(h, k) for h in heads]
+        ax.plot(heads, limit, "--", color=color, linewidth=1.2, gid=f"ceiling-{k}")
         points = [
             (h, train_retrieval(seed, n_heads=h, n_targets=k, **FAST).r_squared)
             for h in numbers
             for seed in SEEDS
         ]
-        ax.plot(*zip(*points, strict=True), marker, color=color, label=f"K = {k}", markersize=7)
+        x, y = zip(*points, strict=True)
+        ax.plot(x, y, marker, color=color, gid=f"trained-{k}", label=f"K = {k}", markersize=7)
     ax.set_xticks(range(5))
     ax.set_xlabel("heads H")
     ax.set_ylabel("R² of the returned contents, held out")
@@ -536,9 +553,9 @@ figure("heads-over-targets", draw_ceiling, tolerance=0.3)
 def draw_residual(ax):
     heads = np.arange(TAPS + 1)
     runs = np.stack([least_residual(s) for s in SEEDS])
-    spread(ax, heads, runs, label="five independent taps", marker="o")
+    spread(ax, heads, runs, gid="independent", label="five independent taps", marker="o")
     runs = np.stack([least_residual(s, twins=True) for s in SEEDS])
-    spread(ax, heads, runs, label="two of the taps equal", marker="s")
+    spread(ax, heads, runs, gid="twins", label="two of the taps equal", marker="s")
     ax.set_xlabel("heads with fixed patterns")
     ax.set_ylabel("share of the convolution missed")
     ax.legend()

@@ -26,6 +26,7 @@ from qa_lab.claims.figures import figure, spread
 from qa_lab.experiments.data.recall import train_recall, twin_losses
 from qa_lab.experiments.measures import entropy_share, gaussian, softmax_jacobian
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     MultiHeadAttention,
     additive_scores,
     attention_weights,
@@ -454,7 +455,7 @@ def folded(seed, fold=11**-0.5):
     """Scaled attention against unscaled attention whose W_Q was multiplied by `fold`."""
     x = gaussian((2, 9, 66), seed)
     scaled = MultiHeadAttention(66, 6, bias=False).double()
-    unscaled = MultiHeadAttention(66, 6, bias=False, scale=1.0).double()
+    unscaled = MultiHeadAttention(66, 6, bias=False, attend=DotProductAttention(scale=1.0)).double()
     unscaled.load_state_dict(scaled.state_dict())
     with torch.no_grad():
         unscaled.W_Q.weight.mul_(fold)
@@ -654,6 +655,7 @@ prove(
 # %%
 SEEDS = range(5)
 FINE = [2**i for i in range(2, 13)]
+KEYS = {"÷ √d_k": "root", "none": "none", "÷ d_k": "width", "additive": "additive"}
 
 
 def draw_entropy(left, right):
@@ -662,8 +664,8 @@ def draw_entropy(left, right):
         largest = [
             [random_weights(s, d, scale(d)).amax(-1).mean().item() for d in FINE] for s in SEEDS
         ]
-        spread(left, FINE, entropy, label=name)
-        spread(right, FINE, largest, label=name)
+        spread(left, FINE, entropy, gid=KEYS[name], label=name)
+        spread(right, FINE, largest, gid=KEYS[name], label=name)
     for ax in (left, right):
         ax.set_xscale("log", base=2)
         ax.set_xlabel("d_k (features)")
@@ -683,7 +685,7 @@ def draw_gradients(ax):
         rows = torch.cat([relative_gradients(seed, factor) for seed in SEEDS])
         logs = rows.clamp_min(1e-13).log10().numpy()
         share = np.histogram(logs, bins=edges)[0] / len(logs)
-        ax.stairs(share, edges, fill=True, alpha=0.6, label=name)
+        ax.stairs(share, edges, fill=True, alpha=0.6, gid=KEYS[name], label=name)
     ax.set_xlabel("log₁₀ |∂L/∂q| of a query, 0 = the scaled median")
     ax.set_ylabel("share of the queries")
     ax.legend(title="scale")
@@ -696,9 +698,9 @@ figure("query-gradients", draw_gradients, tolerance=0.05)
 def draw_learning(left, right):
     window = np.ones(10) / 10
     for ax, d_k in ((left, 16), (right, 128)):
-        for name in ("÷ √d_k", "none", "÷ d_k", "additive"):
+        for name, key in KEYS.items():
             runs = [np.convolve(recall(s, d_k, name).losses, window, "valid")[::10] for s in SEEDS]
-            spread(ax, np.arange(len(runs[0])) * 10 + 5, runs, label=name)
+            spread(ax, np.arange(len(runs[0])) * 10 + 5, runs, gid=key, label=name)
         ax.set_title(f"d_k = {d_k}")
         ax.set_xlabel("optimiser steps")
         ax.set_ylabel("training loss (nats)")

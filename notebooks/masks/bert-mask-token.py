@@ -36,7 +36,7 @@ from qa_lab.experiments.data.masked_tokens import (
 from qa_lab.experiments.data.tasks import entropy_floor, iid_tokens
 from qa_lab.experiments.fit import fit
 from qa_lab.experiments.measures import dependence, gaussian
-from qa_lab.transformer.attention import MultiHeadAttention, full_mask, masked_softmax
+from qa_lab.transformer.attention import MultiHeadAttention, full_mask
 from qa_lab.transformer.models import (
     Bert,
     Encoder,
@@ -66,7 +66,7 @@ torch.set_num_threads(1)
 
 # %%
 LENGTH, HIDDEN, D_MODEL, HEADS = 5, (1, 3), 8, 2
-STACKS = ((2, masked_softmax), (3, lambda scores, keep: masked_softmax(scores, keep)))
+STACKS = ((2, DotProductAttention()), (3, scaled_dot_product_attention))
 
 
 def logits_of(model, x, keep=None):
@@ -81,12 +81,12 @@ def logits_of(model, x, keep=None):
 def columns(seed, hide_as, content="token"):
     """For each stack and hidden position: that position, and what depends on its embedding."""
     found = []
-    for layers, softmax in STACKS:
+    for layers, attend in STACKS:
         torch.manual_seed(seed)
         bert = Bert(4, D_MODEL, HEADS, 2 * D_MODEL, layers, max_length=LENGTH)
         model = MaskedLanguageModel(bert).double()
         for block in bert.encoder.blocks:
-            block.attention.softmax = softmax
+            block.attention.attend = attend
         mask = bert.embedding.W_E[-1].detach()
         for i in HIDDEN:
             hidden = torch.arange(LENGTH) == i
@@ -598,18 +598,18 @@ prove(
 
 # %%
 CURVES = {
-    "[MASK]": "[MASK] in its place",
-    "key": "hidden as a key",
-    "reread": "nobody sees itself",
-    "raw keys": "the same, keys stay the tokens",
+    "[MASK]": ("mask", "[MASK] in its place"),
+    "key": ("key", "hidden as a key"),
+    "reread": ("reread", "nobody sees itself"),
+    "raw keys": ("raw-keys", "the same, keys stay the tokens"),
 }
 
 
 def draw_floor(ax):
-    for how, label in CURVES.items():
+    for how, (key, label) in CURVES.items():
         runs = [trained(seed, how)[0] for seed in range(5)]
-        spread(ax, range(len(runs[0])), runs, label=label)
-    ax.axhline(FLOOR, color="C4", linestyle="--", label="floor: ln 8")
+        spread(ax, range(len(runs[0])), runs, gid=key, label=label)
+    ax.axhline(FLOOR, color="C4", linestyle="--", gid="floor", label="floor: ln 8")
     ax.set_xlabel("training step")
     ax.set_ylabel("loss (nats per token)")
     ax.legend(loc=(0.42, 0.2))

@@ -28,6 +28,7 @@ from qa_lab.experiments.data.markov import MarkovSource, dirichlet
 from qa_lab.experiments.fit import fit
 from qa_lab.experiments.measures import dependence, gaussian, refused
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     MultiHeadAttention,
     attention_weights,
     causal_mask,
@@ -50,13 +51,13 @@ torch.set_num_threads(1)
 # to i passes through a weight that is exactly 0.
 
 # %%
-PATHS = {"fused": masked_softmax, "weights": lambda scores, keep: masked_softmax(scores, keep)}
+PATHS = {"fused": DotProductAttention(), "weights": scaled_dot_product_attention}
 VOCAB, D_MODEL, HEADS, D_FF = 17, 26, 2, 37
 
 
 def on(path):
     """A multi-head attention that takes one of the lab's two paths."""
-    return partial(MultiHeadAttention, softmax=PATHS[path])
+    return partial(MultiHeadAttention, attend=PATHS[path])
 
 
 def above_the_diagonal(seed, look=causal_mask):
@@ -238,7 +239,9 @@ def mask_after(renormalise):
 @torch.no_grad()
 def row_error(seed, softmax=masked_softmax):
     """Largest |sum of a row of weights − 1| under the causal mask."""
-    attention = MultiHeadAttention(D_MODEL, HEADS, softmax=softmax).double()
+    attention = MultiHeadAttention(
+        D_MODEL, HEADS, attend=DotProductAttention(softmax=softmax)
+    ).double()
     x = gaussian((3, 7, D_MODEL), seed)
     _, weights = attention.attend_with_weights(x, keep=causal_mask(7))
     return (weights.sum(-1) - 1).abs().max()
@@ -296,10 +299,10 @@ prove(
 # %%
 SYMBOLS, LENGTH, STEPS = 8, 12, 200
 KINDS = {  # look, softmax, whether inputs are shifted, steps
-    "causal": (causal_mask, masked_softmax, True, STEPS),
-    "no mask": (full_mask, masked_softmax, True, STEPS),
+    "causal": (causal_mask, None, True, STEPS),
+    "no mask": (full_mask, None, True, STEPS),
     "mask after softmax": (causal_mask, mask_after(renormalise=False), True, STEPS),
-    "not shifted": (causal_mask, masked_softmax, False, 60),
+    "not shifted": (causal_mask, None, False, 60),
 }
 
 
@@ -316,7 +319,7 @@ def trained(seed, kind):
     look, softmax, shifted, steps = KINDS[kind]
     source = source_of(seed)
     torch.manual_seed(seed)
-    attention = partial(MultiHeadAttention, softmax=softmax)
+    attention = partial(MultiHeadAttention, attend=DotProductAttention(softmax=softmax))
     model = DecoderOnly(source.vocab_size, 32, 2, 64, 1, look=look, attention=attention)
 
     def loss(model, text):
@@ -576,14 +579,16 @@ def draw_weights(*panels):
     torch.manual_seed(0)
     state = MultiHeadAttention(D_MODEL, 1).double().state_dict()
     for ax, (title, (look, softmax)) in zip(panels, shown.items(), strict=True):
-        attention = MultiHeadAttention(D_MODEL, 1, softmax=softmax).double()
+        attention = MultiHeadAttention(
+            D_MODEL, 1, attend=DotProductAttention(softmax=softmax)
+        ).double()
         attention.load_state_dict(state)
         _, weights = attention.attend_with_weights(gaussian((1, 4, D_MODEL), 4), keep=look(4))
         weights = weights[0, 0]
         table = torch.cat([weights, weights.sum(-1, keepdim=True)], dim=1)
         matrix(ax, table, rows=TOKENS, columns=(*TOKENS, "sum"))
         ax.set(title=title, xlabel="key", ylabel="query")
-        ax.axvline(4, color=INK, linewidth=1)
+        ax.axvline(4, color=INK, linewidth=1, gid="before-the-sum")
 
 
 figure("causal-weights", draw_weights, panels=3, size=(9.6, 2.9))
@@ -591,23 +596,25 @@ figure("causal-weights", draw_weights, panels=3, size=(9.6, 2.9))
 
 # %%
 def draw_floor(left, right):
-    colours = {"causal": None, "no mask": None, "mask after softmax": None}
-    for kind in colours:
+    kinds = {"causal": "causal", "no mask": "none", "mask after softmax": "after"}
+    colours = {}
+    for kind, key in kinds.items():
         runs = np.array([trained(seed, kind)[2] for seed in range(5)])
         runs -= np.array([[source_of(seed).entropy_rate] for seed in range(5)])
         smooth = runs.reshape(5, -1, 10).mean(-1)
-        spread(left, 5 + 10 * np.arange(STEPS // 10), smooth, label=kind)
+        spread(left, 5 + 10 * np.arange(STEPS // 10), smooth, gid=key, label=kind)
         colours[kind] = left.lines[-1].get_color()
-    left.axhline(0, color=INK, linestyle="--", linewidth=1)
+    left.axhline(0, color=INK, linestyle="--", linewidth=1, gid="floor")
     left.text(2, -0.03, "entropy floor H", va="top", fontsize=9)
     left.set(xlabel="training step", ylabel="training loss − H (nats per token)")
     left.legend(fontsize=9)
-    for place, (kind, colour) in enumerate(colours.items()):
+    dots = {"color": INK, "markersize": 3, "linestyle": "none"}
+    for place, (kind, key) in enumerate(kinds.items()):
         values = [distances(seed, kind)[0] for seed in range(5)]
-        right.bar(place, np.median(values), 0.6, color=colour)
-        right.plot([place] * 5, values, "o", color=INK, markersize=3, linestyle="none")
+        right.bar(place, np.median(values), 0.6, color=colours[kind], gid=f"{key}-median")
+        right.plot([place] * 5, values, "o", gid=f"{key}-seeds", **dots)
     noise = np.median([distances(seed, "causal")[1] for seed in range(5)])
-    right.axhline(noise, color=INK, linestyle="--", linewidth=1)
+    right.axhline(noise, color=INK, linestyle="--", linewidth=1, gid="noise")
     right.text(-0.4, noise + 0.015, "uniform noise", fontsize=9)
     right.set_xticks(range(3), ["causal", "no mask", "mask after\nsoftmax"])
     right.set(xlabel="trained with", ylabel="distance from the source")
@@ -622,8 +629,9 @@ def draw_spectra(*panels):
     for ax, d_k in zip(panels, (NARROW, WIDE), strict=True):
         for name, look in (("two-way", full_mask), ("causal", causal_mask)):
             runs = np.array([singular_values(seed, look, d_k).numpy() for seed in range(5)])
-            spread(ax, np.arange(1, POSITIONS + 1), np.log10(runs.clip(1e-10)), label=name)
-        ax.axhline(-2, color=INK, linestyle="--", linewidth=1)
+            logs = np.log10(runs.clip(1e-10))
+            spread(ax, np.arange(1, POSITIONS + 1), logs, gid=name, label=name)
+        ax.axhline(-2, color=INK, linestyle="--", linewidth=1, gid="one-percent")
         ax.set(title=f"d_k = {d_k}", xlabel="rank of the singular value")
         ax.set(ylabel="log₁₀ (singular value / largest)", ylim=(-10, 0.3))
         ax.legend(fontsize=9, loc="lower left")

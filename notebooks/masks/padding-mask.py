@@ -30,6 +30,7 @@ from qa_lab.experiments.data import tasks
 from qa_lab.experiments.fit import fit
 from qa_lab.experiments.measures import gaussian, refused
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     MultiHeadAttention,
     causal_mask,
     dot_product_scores,
@@ -134,7 +135,8 @@ def weight_on_padding(seed, softmaxes=MINUS_INFINITY):
     """Largest weight that any query gives to any padded key, by each softmax."""
     found = []
     for softmax in softmaxes:
-        attention, x, lengths = attention_and_batch(seed, softmax=softmax)
+        attend = DotProductAttention(softmax=softmax)
+        attention, x, lengths = attention_and_batch(seed, attend=attend)
         _, weights = attention.attend_with_weights(x, keep=padding_mask(lengths, PADDED))
         found.append(weights.transpose(1, 3)[~real_tokens(lengths, PADDED)].max())
     return found
@@ -211,7 +213,7 @@ def share_of_zero_scores(seed, masked=False):
     keep = over_keys(real)
     zeros = x.masked_fill(~real[..., None], 0.0)
     _, of_vectors = attention.attend_with_weights(zeros, keep=keep if masked else None)
-    attention.softmax = masked_softmax if masked else times_zero
+    attention.attend = DotProductAttention(softmax=None if masked else times_zero)
     _, of_scores = attention.attend_with_weights(x, keep=keep)
     found = []
     for b, n in enumerate(LENGTHS):
@@ -249,7 +251,9 @@ def mask_afterwards(renormalise):
 @torch.no_grad()
 def masked_afterwards(seed, renormalise=True):
     """Mask after the softmax, against each sentence by itself."""
-    attention, x, lengths = attention_and_batch(seed, softmax=mask_afterwards(renormalise))
+    attention, x, lengths = attention_and_batch(
+        seed, attend=DotProductAttention(softmax=mask_afterwards(renormalise))
+    )
     alone = MultiHeadAttention(D_MODEL, HEADS).double()
     alone.load_state_dict(attention.state_dict())
     batch = attention(x, keep=padding_mask(lengths, PADDED))
@@ -469,7 +473,7 @@ prove(
 
 # %%
 VOCAB = 17
-PATHS = {"fused": masked_softmax, "weights": lambda scores, keep: masked_softmax(scores, keep)}
+PATHS = {"fused": DotProductAttention(), "weights": scaled_dot_product_attention}
 
 
 def sentences(seed):
@@ -483,7 +487,7 @@ def sentences(seed):
 def build(model, path="fused", layers=3, **changes):
     """A fresh float64 model: its vocabulary (and classes), then d_model, heads, d_ff, layers."""
     sizes = (VOCAB, 19) if model is EncoderOnly else (VOCAB,)
-    attention = partial(MultiHeadAttention, softmax=PATHS[path])
+    attention = partial(MultiHeadAttention, attend=PATHS[path])
     model = model(*sizes, D_MODEL, HEADS, 37, layers, attention=attention, **changes)
     return model.double().eval()
 
@@ -698,9 +702,14 @@ def hidden_rows(seed, hide_columns=True):
     real = torch.arange(PADDED) < LENGTHS[0]
     columns = real if hide_columns else torch.ones_like(real)
     x, found = gaussian((3, PADDED, D_MODEL), seed), []
-    for softmax in PATHS.values():
+    for attend in PATHS.values():
         encoder = partial(
-            Encoder, D_MODEL, HEADS, 37, 3, attention=partial(MultiHeadAttention, softmax=softmax)
+            Encoder,
+            D_MODEL,
+            HEADS,
+            37,
+            3,
+            attention=partial(MultiHeadAttention, attend=attend),
         )
         alone = encoder().double()
         for rows in (torch.eye(PADDED, dtype=torch.bool), ~real, torch.ones_like(real)):
@@ -1013,10 +1022,14 @@ figure("where-the-mask-is-needed", draw_places, size=(6.4, 3.4))
 # %%
 def draw_collapse(ax):
     x = [extra + 1 for extra in EXTRA]
-    for masked, label in ((True, "with the mask"), (False, "without a mask")):
+    for masked, key, label in (
+        (True, "masked", "with the mask"),
+        (False, "unmasked", "without a mask"),
+    ):
         runs = [list(accuracies(seed, masked).values()) for seed in range(5)]
-        spread(ax, x, runs, label=label, marker="o")
-    ax.axhline(CEILING, color="C2", linestyle="--", label="best guess from the first token")
+        spread(ax, x, runs, gid=key, label=label, marker="o")
+    guess = {"gid": "guess", "label": "best guess from the first token"}
+    ax.axhline(CEILING, color="C2", linestyle="--", **guess)
     ax.set_xscale("log", base=2)
     ax.set_xticks(x, [str(extra) for extra in EXTRA])
     ax.set_xlabel("extra padding (tokens, log scale)")
@@ -1037,12 +1050,12 @@ def draw_cost(ax):
     padded = [
         flops(ids[:, :n], torch.arange(n).expand(SENTENCES, -1) < REAL) / base for n in lengths
     ]
-    ax.plot(share, padded, marker="o", label="padded and masked")
+    ax.plot(share, padded, marker="o", gid="padded", label="padded and masked")
     ends = [REAL] * SENTENCES
     row = torch.ones(1, REAL * SENTENCES, dtype=int)
     dense = flops(row, look=same_sentence(ends), positions=restarting(ends)) / base
-    ax.plot(share, [dense] * len(share), marker="s", label="packed, dense scores")
-    ax.plot(share, [1.0] * len(share), "--", label="padding cut off")
+    ax.plot(share, [dense] * len(share), marker="s", gid="packed", label="packed, dense scores")
+    ax.plot(share, [1.0] * len(share), "--", gid="cut", label="padding cut off")
     ax.set_xlabel("share of the batch that is padding")
     ax.set_ylabel("FLOPs / FLOPs of the real tokens")
     ax.set_ylim(0, None)

@@ -25,14 +25,15 @@ from qa_lab.experiments.data import tasks
 from qa_lab.experiments.fit import fit
 from qa_lab.experiments.measures import dependence, gaussian
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     MultiHeadAttention,
     causal_mask,
     full_mask,
     fused_attention,
-    masked_softmax,
     packed_mask,
     prefix_mask,
     real_tokens,
+    scaled_dot_product_attention,
     window_mask,
 )
 from qa_lab.transformer.models import Decoder, DecoderOnly, Encoder, EncoderOnly, Transformer
@@ -48,14 +49,14 @@ torch.set_num_threads(1)
 # not 0 anywhere else, since trained or not, no weight is 0 by accident.
 
 # %%
-PATHS = {"fused": masked_softmax, "weights": lambda scores, keep: masked_softmax(scores, keep)}
+PATHS = {"fused": DotProductAttention(), "weights": scaled_dot_product_attention}
 VOCAB, D_MODEL, HEADS, D_FF = 17, 26, 2, 37
 SMALL = 6, 2, 11, 2  # d_model, heads, d_ff, layers, where derivatives are taken
 
 
 def on(path):
     """A multi-head attention that takes one of the lab's two paths."""
-    return partial(MultiHeadAttention, softmax=PATHS[path])
+    return partial(MultiHeadAttention, attend=PATHS[path])
 
 
 def share_of_zeros(seed, look=None):
@@ -600,12 +601,13 @@ def draw_inference(left, right):
         torch.manual_seed(seed)
         changes = change_of_the_last(seed, depths)
         runs.append([change.item() for change in changes[: len(depths)]])
-    spread(left, depths, runs, label="mask dropped", marker="o")
+    spread(left, depths, runs, gid="dropped", label="mask dropped", marker="o")
     left.set(xlabel="layers", ylabel="change of the last position's logits", ylim=(0, None))
-    for name, look in (("causal encoder", causal_mask), ("two-way encoder", full_mask)):
-        runs = np.array([tagger(seed, look)[1] for seed in range(5)])
-        spread(right, 2 + 5 * np.arange(STEPS // 5), runs.reshape(5, -1, 5).mean(-1), label=name)
-    right.axhline(tasks.entropy_floor(SYMBOLS), color=INK, linestyle="--", linewidth=1)
+    for key, look in (("causal", causal_mask), ("two-way", full_mask)):
+        runs = np.array([tagger(seed, look)[1] for seed in range(5)]).reshape(5, -1, 5).mean(-1)
+        spread(right, 2 + 5 * np.arange(STEPS // 5), runs, gid=key, label=f"{key} encoder")
+    floor = tasks.entropy_floor(SYMBOLS)
+    right.axhline(floor, color=INK, linestyle="--", linewidth=1, gid="floor")
     right.text(STEPS, 1.9, "floor ln 8", ha="right", fontsize=9)
     right.set(xlabel="training step", ylabel="loss on the right neighbour (nats)", ylim=(0, None))
     right.legend(fontsize=9)

@@ -922,11 +922,12 @@ def draw_floor(left, right):
     window = np.ones(40) / 40
     for norm in NORMS:
         runs = [np.convolve(iid_model(s, norm)[0], window, "valid")[::10] for s in SEEDS]
-        spread(left, np.arange(len(runs[0])) * 10 + 20, runs, label=norm)
+        style = {"gid": norm.lower(), "label": norm}
+        spread(left, np.arange(len(runs[0])) * 10 + 20, runs, **style)
         ends = [[np.mean(iid_model(s, norm)[0][-100:]), iid_model(s, norm)[1]] for s in SEEDS]
-        spread(right, ["training\nmode", "evaluation\nmode"], ends, label=norm, marker="o")
+        spread(right, ["training\nmode", "evaluation\nmode"], ends, marker="o", **style)
     for ax in (left, right):
-        ax.axhline(FLOOR, color=INK, linestyle="--", label="ln 4, the floor")
+        ax.axhline(FLOOR, color=INK, linestyle="--", gid="floor", label="ln 4, the floor")
         ax.set_ylim(1.0, 2.4)
         ax.set_ylabel("loss (nats per token)")
     left.set_xlabel("optimiser steps")
@@ -943,12 +944,12 @@ def draw_wirings(left, right):
     window = np.ones(10) / 10
     for wiring in WIRINGS:
         gradients = [last_gradients(s, wiring) for s in SEEDS]
-        spread(left, DEPTHS, gradients, label=wiring, marker="o")
+        spread(left, DEPTHS, gradients, gid=wiring, label=wiring, marker="o")
         runs = [np.convolve(without_warmup(s, wiring)[0], window, "valid")[::5] for s in SEEDS]
-        spread(right, np.arange(len(runs[0])) * 5 + 5, runs, label=wiring)
+        spread(right, np.arange(len(runs[0])) * 5 + 5, runs, gid=wiring, label=wiring)
     start = np.median([last_gradients(s, "pre-norm")[0] for s in SEEDS])
     law = [start * math.sqrt(DEPTHS[0] / depth) for depth in DEPTHS]
-    left.plot(DEPTHS, law, linestyle=":", color=INK, label="∝ 1/√L")
+    left.plot(DEPTHS, law, linestyle=":", color=INK, gid="law", label="∝ 1/√L")
     left.set_xscale("log", base=2)
     left.set_yscale("log", base=2)
     left.set_xticks(DEPTHS, DEPTHS)

@@ -1,7 +1,9 @@
 """What a measurement must meet. A bound is a closed interval."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,26 @@ class Bound:
     def scale(self) -> float:
         """The size of the numbers that the bound speaks of: its largest finite endpoint."""
         return max(abs(end) for end in (self.low, self.high) if math.isfinite(end))
+
+    def data(self) -> dict[str, Any]:
+        """The bound as it is recorded: in words, and its ends as numbers, null where it is open.
+
+        To twelve digits, as in the words: an end that was computed must not bring its last bits,
+        which another processor rounds otherwise.
+        """
+        low, high = (float(f"{end:.12g}") for end in (self.low, self.high))
+        return {
+            "text": str(self),
+            "low": low if math.isfinite(low) else None,
+            "high": high if math.isfinite(high) else None,
+            "closed": True,  # the ends belong to it
+        }
+
+    @classmethod
+    def read(cls, recorded: Mapping[str, Any]) -> "Bound":
+        """The bound that `data` wrote down."""
+        low, high = recorded["low"], recorded["high"]
+        return cls(-math.inf if low is None else low, math.inf if high is None else high)
 
     def __str__(self) -> str:
         if self.low == self.high:

@@ -8,18 +8,16 @@ There is no other way to make one, so a verdict that was not computed cannot be 
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
 from qa_lab.claims.bounds import Bound
-from qa_lab.claims.sample import Sample, flatten
+from qa_lab.claims.mime import CLAIM
+from qa_lab.claims.sample import Sample
 
-MIME = "application/vnd.qa-lab.claim+json"
 STATEMENT_VERDICTS = ("holds", "conditional", "refuted")
 SEEDS = 5  # "over at least five seeds"; more where a claim asks for more
 FIRST_SEED_VARIABLE = "QA_LAB_FIRST_SEED"  # a replication run sets this and touches no notebook
@@ -74,7 +72,7 @@ class Claim:
             "en": self.en,
             "zh": self.zh,
             "of": {"en": self.of[0], "zh": self.of[1]},
-            "bound": str(self.bound),
+            "bound": self.bound.data(),
             "control": {"en": self.control.en, "zh": self.control.zh},
             "verdict": "holds",
             "control_verdict": "missed",
@@ -102,8 +100,8 @@ class Claim:
         )
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        data = {"text/plain": str(self), "text/html": self._html(), MIME: self.data()}
-        return data, {MIME: self.numbers()}
+        data = {"text/plain": str(self), "text/html": self._html(), CLAIM: self.data()}
+        return data, {CLAIM: self.numbers()}
 
     def _html(self) -> str:
         measured, control = self.measured.summary(), self.control_measured.summary()
@@ -187,24 +185,14 @@ def run_seeds(count: int = SEEDS) -> range:
 
 
 def _sample(id: str, measure, seeds, changes) -> Sample:
-    """Every value of `measure` over the seeds, with torch's global generator put aside."""
-    with torch.random.fork_rng(devices=[]):
-        try:
-            return Sample(tuple(_values(measure, seeds, changes)))
-        except Exception as problem:
-            problem.add_note(f"while measuring the claim {id}")
-            raise
+    """Every value of `measure` over the seeds; an error says of which claim."""
+    from qa_lab.claims import seeded  # brings torch, and who only reads claims does without
 
-
-def _values(measure, seeds, changes) -> Iterator[float]:
-    if not seeds:
-        before = torch.get_rng_state()
-        yield from flatten(measure(**changes))
-        if not torch.equal(before, torch.get_rng_state()):
-            raise ValueError("The measurement draws at random, so it must take a seed.")
-    for seed in seeds:
-        torch.manual_seed(seed)
-        yield from flatten(measure(seed, **changes))
+    try:
+        return seeded.sample(measure, seeds, changes)
+    except Exception as problem:
+        problem.add_note(f"while measuring the claim {id}")
+        raise
 
 
 def _is_random(measure) -> bool:
@@ -242,8 +230,8 @@ def _name(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, (list, tuple)):
         return "(" + ", ".join(map(_name, value)) + ")"
-    if isinstance(value, torch.Tensor):
-        return f"tensor{list(value.shape)}"
+    if hasattr(value, "shape"):
+        return f"{type(value).__name__.lower()}{list(value.shape)}"
     if isinstance(value, (int, str, type(None))):
         return str(value)
     return getattr(value, "__name__", type(value).__name__)

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qa_lab.claims.claim import MIME as CLAIM
-from qa_lab.claims.figures import MIME as FIGURE
+from qa_lab.claims.bounds import Bound
+from qa_lab.claims.mime import CLAIM, FIGURE
 from qa_lab.claims.notebooks import read_recording, recordings
 
 
@@ -36,6 +36,10 @@ class RecordedClaim:
     def settles(self) -> dict[str, str]:
         return self.data["settles"]
 
+    @property
+    def bound(self) -> Bound:
+        return Bound.read(self.data["bound"])
+
 
 @dataclass(frozen=True)
 class RecordedFigure:
@@ -46,7 +50,7 @@ class RecordedFigure:
     cell: str
     id: str
     svg: str = field(repr=False)
-    drawn: dict[str, list[float]] = field(repr=False)
+    drawn: list[dict[str, dict[str, list[float]]]] = field(repr=False)  # panel → key → axis
 
 
 class Evidence:
@@ -131,17 +135,26 @@ def _claim_drift(old: dict, new: dict) -> Iterator[str]:
 
 
 def _figure_drift(old: dict, new: dict) -> Iterator[str]:
-    if old["drawn"].keys() != new["drawn"].keys():
+    before, after = dict(_series(old["drawn"])), dict(_series(new["drawn"]))
+    if before.keys() != after.keys():
         yield "the figure draws other series than were recorded."
         return
-    for name, recorded in old["drawn"].items():
-        rerun = new["drawn"][name]
+    for name, recorded in before.items():
+        rerun = after[name]
         largest = max(map(abs, recorded), default=0.0)
         if len(recorded) != len(rerun) or any(
             not abs(a - b) <= old["tolerance"] * largest
             for a, b in zip(recorded, rerun, strict=True)
         ):
-            yield f"“{name}” came back with other numbers than were recorded."
+            yield f"{name} came back with other numbers than were recorded."
+
+
+def _series(drawn: list[dict[str, dict[str, list[float]]]]) -> Iterator[tuple[str, list[float]]]:
+    """Every row of numbers of a figure, with a name for people."""
+    for number, panel in enumerate(drawn):
+        for key, axes in panel.items():
+            for axis, numbers in axes.items():
+                yield f"{axis} of “{key}” in panel {number}", numbers
 
 
 def _with(outputs: Iterable[Any], mime: str) -> list[Any]:

@@ -15,8 +15,7 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from qa_lab.claims.claim import MIME as CLAIM
-from qa_lab.claims.figures import MIME as FIGURE
+from qa_lab.claims.mime import CLAIM, FIGURE
 from qa_lab.claims.notebooks import read_recording, read_source, same_source
 
 ALLOWED_OUTPUT = {"text/plain", "text/html", "image/svg+xml", CLAIM, FIGURE}

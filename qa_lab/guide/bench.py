@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qa_lab.claims.bounds import Bound
 from qa_lab.claims.manifest import BadEntry, Bilingual, bilingual
-from qa_lab.guide.numbers import Interval
 
 _KEYS = {"ours", "theirs", "ratio", "goal", "unit", "what", "note"}
 
@@ -22,12 +22,12 @@ class Result:
     theirs: float
     unit: str
     ratio: float
-    goal: Interval
+    goal: Bound
 
     @property
     def met(self) -> bool:
         """Whether the ratio is what was aimed at; computed here, and never taken on trust."""
-        return self.goal.low <= self.ratio <= self.goal.high
+        return self.goal.met_by(self.ratio)
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,18 @@ def _result(name: str, entry: dict[str, Any]) -> Result:
     if set(entry) != _KEYS:
         raise BadEntry(f"{where} needs {', '.join(sorted(_KEYS))}; it has {', '.join(entry)}.")
     texts = {key: bilingual(entry[key], f"{where}, {key}") for key in ("what", "note")}
-    try:
-        goal = Interval.read(entry["goal"])
-    except (ValueError, TypeError, IndexError):
-        raise BadEntry(f"{where}: goal is “≤ 1.05” or “≥ 2”, not {entry['goal']!r}.") from None
+    goal = _goal(entry["goal"], where)
     result = Result(name, **{**entry, **texts, "goal": goal})
     if said not in (None, result.met):
         found = "is" if result.met else "is not"
-        raise BadEntry(f"{where}: met is {said}, but {result.ratio} {found} {entry['goal']}.")
+        raise BadEntry(f"{where}: met is {said}, but {result.ratio} {found} {goal}.")
     return result
+
+
+def _goal(recorded: Any, where: str) -> Bound:
+    try:
+        return Bound.read(recorded)
+    except (KeyError, TypeError, ValueError):
+        raise BadEntry(
+            f"{where}: goal is a bound as `Bound.data` writes it, not {recorded!r}."
+        ) from None

@@ -14,8 +14,9 @@ from textwrap import dedent
 import griffe
 
 from qa_lab.claims.manifest import LANGUAGES
+from qa_lab.guide.errors import PageError
 from qa_lab.guide.lab import MEASURING, MECHANISMS, Lab, questions_about
-from qa_lab.guide.library import PageError, library
+from qa_lab.guide.library import library
 from qa_lab.guide.maths import TexError, render
 from qa_lab.guide.numbers import subscripts
 from qa_lab.guide.plain_tex import plain_tex

@@ -22,10 +22,11 @@ from markdown.treeprocessors import Treeprocessor
 from qa_lab.claims.evidence import UnknownEvidence
 from qa_lab.claims.manifest import BadEntry, unfold_chinese
 from qa_lab.claims.notebooks import ROOT
+from qa_lab.guide.errors import PageError
 from qa_lab.guide.fences import Fences
 from qa_lab.guide.inline import ClaimChip, RecordedValue
 from qa_lab.guide.lab import UnknownMechanism
-from qa_lab.guide.library import PageError, library
+from qa_lab.guide.library import library
 from qa_lab.guide.numbers import subscripts
 from qa_lab.guide.tables import FocusableTables
 

@@ -1,5 +1,8 @@
 """The words of the explorers, the parts of a figure that a reader can move; see `explore.js`."""
 
+from qa_lab.claims.evidence import RecordedFigure
+from qa_lab.guide.errors import PageError
+
 _SCORES = {
     "en": {
         "title": "Try it: widen the head",
@@ -31,8 +34,6 @@ _SCORES = {
         ),
     },
 }
-# The names of the figure's lines: `SCALES` in notebooks/attention/why-scale.py.
-_LINES = {"names": {"root": "÷ √d_k", "none": "none", "width": "÷ d_k"}}
 
 _MASKS = {
     "en": {
@@ -111,8 +112,27 @@ _HEADS = {
     },
 }
 
-EXPLORERS = {
-    "heads": _HEADS,
-    "scores": {language: words | _LINES for language, words in _SCORES.items()},
-    "masks": _MASKS,
+EXPLORERS = {"heads": _HEADS, "scores": _SCORES, "masks": _MASKS}
+# The series that an explorer reads from its figure, by key, for each panel.
+READS = {
+    "heads": [{"matrix"}, {"matrix"}],
+    "scores": [{"root", "none", "width"}, {"root", "none", "width"}],
+    "masks": [],
 }
+
+
+def check(name: str, figure: RecordedFigure) -> None:
+    """See that there is such an explorer, and that the figure has what it reads.
+
+    Raises:
+        PageError: It has not, or there is none.
+    """
+    if name not in EXPLORERS:
+        raise PageError(f"There is no explorer {name!r}; there are {', '.join(EXPLORERS)}.")
+    panels = [set(panel) for panel in figure.drawn]
+    for number, needed in enumerate(READS[name]):
+        if missing := needed - (panels[number] if number < len(panels) else set()):
+            raise PageError(
+                f"The explorer {name!r} reads {', '.join(sorted(missing))} from panel {number} of "
+                f"{figure.id}, which records no such series."
+            )

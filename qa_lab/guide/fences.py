@@ -21,11 +21,12 @@ from pygments.lexers import DiffLexer, PythonLexer
 
 from qa_lab.claims.evidence import RecordedClaim
 from qa_lab.claims.manifest import LANGUAGES, unfold_chinese
-from qa_lab.claims.mutants import Mutant
-from qa_lab.guide.explore import EXPLORERS
+from qa_lab.guide.broken import Edit
+from qa_lab.guide.errors import PageError
+from qa_lab.guide.explore import EXPLORERS, check
 from qa_lab.guide.inline import ClaimChip, RecordedValue
-from qa_lab.guide.library import Library, PageError
-from qa_lab.guide.numbers import Interval, subscripts, typeset
+from qa_lab.guide.library import Library
+from qa_lab.guide.numbers import subscripts, typeset, typeset_bound
 from qa_lab.guide.strip import strip
 from qa_lab.guide.words import Words
 
@@ -59,6 +60,7 @@ class Fences:
             "audit": library.audit,
             "library": library,
             "number": typeset,
+            "bound": typeset_bound,
         }
         self._templates.filters["math"] = subscripts
         self._templates.filters["code"] = backticks
@@ -151,7 +153,7 @@ class Fences:
 
     def _card(self, claim: RecordedClaim) -> dict[str, Any]:
         """A claim as the templates want it."""
-        bound = Interval.read(claim.data["bound"])
+        bound = claim.bound
         measured, control = claim.numbers["measured"], claim.numbers["control"]
         return {
             "id": claim.id,
@@ -159,7 +161,7 @@ class Fences:
             "measured": measured,
             "control": control,
             "seeds": len(claim.numbers["seeds"]),
-            "bound": bound.typeset(),
+            "bound": typeset_bound(bound),
             "strip": strip(bound, measured, control, self.words("log")),
             "code": _highlighted(claim.source),
             "question": self.library.question_of(claim),
@@ -171,9 +173,8 @@ class Fences:
 
     def _figure(self, given: dict[str, str], root: str) -> dict[str, Any]:
         figure = self.library.evidence.figure(given["id"])
-        explore = given.pop("explore", None)
-        if explore not in (None, *EXPLORERS):
-            raise PageError(f"There is no explorer {explore!r}; there are {', '.join(EXPLORERS)}.")
+        if explore := given.pop("explore", None):
+            check(explore, figure)
         if self.language == "zh":
             given = {key: unfold_chinese(text) for key, text in given.items()}
         label = f'<svg role="img" aria-label="{escape(given["alt"].strip())}" data-search-exclude '
@@ -224,7 +225,7 @@ def _highlighted(code: str) -> Markup:
     )
 
 
-def _diff(edit: Mutant) -> Markup:
+def _diff(edit: Edit) -> Markup:
     """What an edit takes out of the lab and puts in, as a diff."""
     lines = [f"-{line}" for line in edit.old.splitlines()]
     lines += [f"+{line}" for line in edit.new.splitlines()]

@@ -13,7 +13,8 @@ from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 
 from qa_lab.claims.manifest import LANGUAGES
-from qa_lab.guide.library import Library, PageError, library
+from qa_lab.guide.errors import PageError
+from qa_lab.guide.library import Library, library
 from qa_lab.guide.navigation import UNWRITTEN, navigation
 from qa_lab.guide.notebook_pages import slim
 from qa_lab.guide.reference import pages

@@ -6,7 +6,8 @@ from markdown import Markdown
 from markdown.inlinepatterns import InlineProcessor
 
 from qa_lab.claims.evidence import UnknownEvidence
-from qa_lab.guide.library import Library, PageError
+from qa_lab.guide.errors import PageError
+from qa_lab.guide.library import Library
 from qa_lab.guide.numbers import typeset
 from qa_lab.guide.words import Words
 

@@ -3,8 +3,6 @@
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from pymdownx.superfences import SuperFencesException
-
 from qa_lab.claims.audit import Audit, load_audit
 from qa_lab.claims.evidence import Evidence, RecordedClaim
 from qa_lab.claims.manifest import Manifest, Question, load_manifest
@@ -12,13 +10,6 @@ from qa_lab.claims.notebooks import ROOT
 from qa_lab.guide.bench import Bench, load_bench
 from qa_lab.guide.broken import Broken, load_broken
 from qa_lab.guide.lab import Lab
-
-
-class PageError(SuperFencesException):
-    """A page asks for something that is not there, or asks wrongly. It stops the build.
-
-    SuperFences shows a fence as plain code when its formatter raises anything else.
-    """
 
 
 class Library:
@@ -58,9 +49,7 @@ class Library:
 
     @cached_property
     def broken(self) -> Broken:
-        return load_broken(
-            self.root / "tests" / "mutants.yaml", self.root / "docs" / "falsify.json"
-        )
+        return load_broken(self.root / "docs" / "falsify.json")
 
     def notebook(self, question: Question) -> Path:
         """The recorded notebook behind a question."""

@@ -15,7 +15,7 @@ from markdown import Extension, Markdown
 from markdown.treeprocessors import Treeprocessor
 from py_mini_racer import JSEvalException, MiniRacer
 
-from qa_lab.guide.library import PageError
+from qa_lab.guide.errors import PageError
 
 KATEX = Path(__file__).parent / "katex" / "katex.min.js"
 

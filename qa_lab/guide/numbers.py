@@ -2,9 +2,10 @@
 
 import math
 import re
-from dataclasses import dataclass
 
 from markupsafe import Markup, escape
+
+from qa_lab.claims.bounds import Bound
 
 _SCIENTIFIC = re.compile(r"(?P<sign>-?)(?P<digits>[\d.]+)e(?P<power>[+-]\d+)")
 
@@ -56,35 +57,13 @@ _INDEXED = re.compile(r"(?<![\w.])(?P<letter>[A-Za-z])_(?P<index>[A-Za-z0-9]+)(?
 _SUPERSCRIPTS = str.maketrans("0123456789−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A bound as it was recorded, read back from its text: `≤ 1e-10`, `in [0.95, 1.05]`."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def read(cls, text: str) -> "Interval":
-        """Parse what `str(Bound)` wrote."""
-        numbers = [float(n) for n in re.findall(r"-?[\d.]+(?:e[+-]?\d+)?", text)]
-        match text[0], numbers:
-            case "≤", [high]:
-                return cls(-math.inf, high)
-            case "≥", [low]:
-                return cls(low, math.inf)
-            case "=", [value]:
-                return cls(value, value)
-            case "i", [low, high]:
-                return cls(low, high)
-        raise ValueError(f"Not the text of a bound: {text!r}")
-
-    def typeset(self) -> Markup:
-        """The bound for HTML: ≤ 10⁻¹⁰, 0.95 … 1.05, = 512."""
-        low, high = (typeset(end, "g") for end in (self.low, self.high))
-        if self.low == self.high:
-            return Markup("= {}").format(low)
-        if self.low == -math.inf:
-            return Markup("≤ {}").format(high)
-        if self.high == math.inf:
-            return Markup("≥ {}").format(low)
-        return Markup("{} … {}").format(low, high)
+def typeset_bound(bound: Bound) -> Markup:
+    """The bound for HTML: ≤ 10⁻¹⁰, 0.95 … 1.05, = 512."""
+    low, high = (typeset(end, "g") for end in (bound.low, bound.high))
+    if bound.low == bound.high:
+        return Markup("= {}").format(low)
+    if bound.low == -math.inf:
+        return Markup("≤ {}").format(high)
+    if bound.high == math.inf:
+        return Markup("≥ {}").format(low)
+    return Markup("{} … {}").format(low, high)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from markupsafe import Markup
 
-from qa_lab.guide.numbers import Interval, plain
+from qa_lab.claims.bounds import Bound
+from qa_lab.guide.numbers import plain
 
 ROOM = 0.06  # the least share of the line that bound and measurement should have
 LEFT, RIGHT = 3.0, 97.0  # per cent; where the line begins and ends
@@ -17,7 +18,7 @@ LEFT, RIGHT = 3.0, 97.0  # per cent; where the line begins and ends
 Position = Callable[[float], float]
 
 
-def strip(bound: Interval, measured: dict, control: dict, log_note: str) -> Markup:
+def strip(bound: Bound, measured: dict, control: dict, log_note: str) -> Markup:
     """An inline SVG; `measured` and `control` have min, median and max.
 
     `log_note` says that the scale is logarithmic, in the language of the page.
@@ -42,7 +43,7 @@ def strip(bound: Interval, measured: dict, control: dict, log_note: str) -> Mark
 _Y, _HEIGHT = 15, 44
 
 
-def _scale(bound: Interval, measured: dict, control: dict) -> tuple[Position, bool]:
+def _scale(bound: Bound, measured: dict, control: dict) -> tuple[Position, bool]:
     """Where a number stands, in per cent, and whether the scale is logarithmic.
 
     Bound and measurement are what must be seen well. Of a linear and a logarithmic scale that
@@ -81,7 +82,7 @@ def _linear(low: float, high: float, margin: float) -> Position:
     return place
 
 
-def _bound(bound: Interval, place: Position) -> str:
+def _bound(bound: Bound, place: Position) -> str:
     left = place(bound.low) if math.isfinite(bound.low) else 0.0
     right = place(bound.high) if math.isfinite(bound.high) else 100.0
     if right - left < 1:  # a single number is still to be seen
@@ -116,7 +117,7 @@ def _control(control: dict, place: Position) -> str:
     )
 
 
-def _note(text: str, bound: Interval, place: Position) -> str:
+def _note(text: str, bound: Bound, place: Position) -> str:
     """At the right end, or at the left where a tick is in the way."""
     crowded = any(math.isfinite(end) and place(end) > 70 for end in (bound.low, bound.high))
     at, anchor = ("0", "start") if crowded else ("100%", "end")
@@ -126,7 +127,7 @@ def _note(text: str, bound: Interval, place: Position) -> str:
     )
 
 
-def _ticks(bound: Interval, place: Position) -> list[str]:
+def _ticks(bound: Bound, place: Position) -> list[str]:
     """The ends of the bound, written so that the two cannot run into each other."""
     ends = [end for end in dict.fromkeys((bound.low, bound.high)) if math.isfinite(end)]
     anchors = ["end", "start"] if len(ends) == 2 else ["middle"]

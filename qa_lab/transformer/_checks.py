@@ -1,14 +1,42 @@
 """What is refused at the door: sizes, vectors, ids and masks that cannot mean what they say.
 
 A mistake that is let in becomes a number that looks right, or an error about a matrix that nobody
-has heard of. These checks compare shapes and types only, so that they cost nothing.
+has heard of. Shapes and types are compared everywhere, which costs nothing. Values are read where a
+tensor comes in, and once: inside a stack, `values_are_checked` says that they have been.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Integral
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+_checked = ContextVar("values have been checked", default=False)
+
+
+@contextmanager
+def values_are_checked() -> Iterator[None]:
+    """Spare what is called here a second look at values that were checked at the door."""
+    before = _checked.set(True)
+    try:
+        yield
+    finally:
+        _checked.reset(before)
+
+
+def to_be_read(x: Tensor) -> bool:
+    """Say whether the values of a tensor are there to be checked, and have not been.
+
+    They are not there while a model is compiled or exported, under `vmap`, and on the meta device.
+    To read them from a GPU makes the program wait for it, so there a layer takes them on trust.
+    """
+    if torch.compiler.is_compiling() or _checked.get():
+        return False
+    is_wrapped = isinstance(x, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return x.device.type == "cpu" and not is_wrapped
 
 
 def check_at_least_one(**sizes: int) -> None:
@@ -129,7 +157,7 @@ def check_lengths(lengths: Tensor, least: int, most: int, name: str = "lengths")
         ValueError: They are not [batch], or one lies outside least..most.
     """
     check_ids(lengths, name, "batch")
-    if ((lengths < least) | (lengths > most)).any():
+    if to_be_read(lengths) and ((lengths < least) | (lengths > most)).any():
         raise ValueError(f"{name} must lie in {least}..{most} tokens; got {lengths.tolist()}.")
 
 

@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
+HALVES = (torch.float16, torch.bfloat16)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -26,7 +27,13 @@ def at_least_float32(x: Tensor) -> Tensor:
     Returns:
         x in float32 if it has less, else x itself.
     """
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.float() if x.dtype in HALVES else x
+
+
+def autocast_is_on(x: Tensor) -> bool:
+    """Say whether matrix products on the device of x are rounded to half precision."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
@@ -38,9 +45,7 @@ def without_autocast(x: Tensor) -> AbstractContextManager:
     Returns:
         A context to compute in.
     """
-    kind = x.device.type
-    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if on else nullcontext()
+    return torch.autocast(x.device.type, enabled=False) if autocast_is_on(x) else nullcontext()
 
 
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:
@@ -60,11 +65,14 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def precise(*args: P.args, **kwargs: P.kwargs) -> R:
-        x = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
+        x = args[0] if args else None
+        if not isinstance(x, Tensor):
+            x = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
+        if x.dtype not in HALVES and not autocast_is_on(x):
+            return function(*args, **kwargs)
+        args, kwargs = _lifted(args), {name: _lifted(a) for name, a in kwargs.items()}
         with without_autocast(x):
-            result = function(
-                *(_lifted(a) for a in args), **{name: _lifted(a) for name, a in kwargs.items()}
-            )
+            result = function(*args, **kwargs)
         if isinstance(result, tuple):
             return (_rounded(result[0], x), *result[1:])
         return _rounded(result, x)
@@ -105,7 +113,7 @@ class Float32Buffers(nn.Module):
 
 def _lifted(value: object) -> object:
     """Lift the floating-point tensors in an argument."""
-    if isinstance(value, Tensor) and value.is_floating_point():
+    if isinstance(value, Tensor):
         return at_least_float32(value)
     if isinstance(value, tuple):
         parts = [_lifted(part) for part in value]
@@ -114,5 +122,5 @@ def _lifted(value: object) -> object:
 
 
 def _rounded(result: Tensor, like: Tensor) -> Tensor:
-    """Round a result to the dtype of an argument, unless it counts something."""
+    """Round a result to the dtype of an argument, unless it is made of whole numbers."""
     return result.to(like.dtype) if result.is_floating_point() else result

@@ -7,13 +7,12 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from qa_lab.claims.claim import MIME as CLAIM
-from qa_lab.claims.figures import MIME as FIGURE
+from qa_lab.claims.mime import CLAIM, FIGURE
 from qa_lab.claims.notebooks import read_source, record
 
 SOURCE = """# %%
 from qa_lab.claims import broken, prove, within
-from qa_lab.experiments.figures import figure
+from qa_lab.claims.figures import figure
 
 # %%
 prove(
@@ -29,7 +28,7 @@ prove(
 
 # %%
 def draw(ax):
-    ax.plot([1, 2], [3, 4], label="a")
+    ax.plot([1, 2], [3, 4], label="a", gid="a")
     ax.set_xlabel("x")
     ax.set_ylabel("y")
 
@@ -161,7 +160,7 @@ def numbers_missing(notebook):
 
 
 def drawn_number_changed(notebook):
-    _numbers(notebook, FIGURE)["drawn"]["0/line a 0 y"] = [3.0, 5.0]
+    _numbers(notebook, FIGURE)["drawn"][0]["a"]["y"] = [3.0, 5.0]
 
 
 def two_claims_in_one_cell(notebook):

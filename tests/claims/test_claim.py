@@ -1,5 +1,6 @@
 """`prove` returns a claim only when the measurement meets the bound and the control misses it."""
 
+import json
 import math
 from functools import partial
 
@@ -17,7 +18,9 @@ from qa_lab.claims import (
     prove,
     within,
 )
-from qa_lab.claims.claim import MIME, run_seeds
+from qa_lab.claims.bounds import Bound
+from qa_lab.claims.claim import run_seeds
+from qa_lab.claims.mime import CLAIM
 from qa_lab.claims.sample import Sample
 
 HALVED = broken("halved", "减半", factor=0.5)
@@ -42,22 +45,22 @@ def claim(measure=lambda seed, factor=1.0: 10.0 * factor, bound=None, control=HA
 
 def test_a_claim_that_holds_says_so_without_a_single_measured_digit():
     data, metadata = claim()._repr_mimebundle_()
-    assert data[MIME] == {
+    assert data[CLAIM] == {
         "id": "ten-is-ten",
         "en": "Ten is ten.",
         "zh": "十就是十。",
         "of": {"en": "ten", "zh": "十"},
-        "bound": "in [9, 11]",
+        "bound": {"text": "in [9, 11]", "low": 9.0, "high": 11.0, "closed": True},
         "control": {"en": "halved", "zh": "减半"},
         "verdict": "holds",
         "control_verdict": "missed",
         "settles": {"ten-is-ten": "holds"},
         "n": 5,
     }
-    assert metadata[MIME]["measured"] == {"min": 10.0, "median": 10.0, "max": 10.0, "n": 5}
-    assert metadata[MIME]["control"] == {"min": 5.0, "median": 5.0, "max": 5.0, "n": 5}
-    assert (metadata[MIME]["scale"], metadata[MIME]["tolerance"]) == (11, 0.02)
-    assert metadata[MIME]["seeds"] == [0, 1, 2, 3, 4]
+    assert metadata[CLAIM]["measured"] == {"min": 10.0, "median": 10.0, "max": 10.0, "n": 5}
+    assert metadata[CLAIM]["control"] == {"min": 5.0, "median": 5.0, "max": 5.0, "n": 5}
+    assert (metadata[CLAIM]["scale"], metadata[CLAIM]["tolerance"]) == (11, 0.02)
+    assert metadata[CLAIM]["seeds"] == [0, 1, 2, 3, 4]
     assert "halved (factor=0.5): missed, as it must" in data["text/plain"]
     assert "10.0" not in data["text/plain"]
 
@@ -76,7 +79,7 @@ def test_a_claim_is_shown_as_text_and_as_a_table():
         "  control  halved < (factor=0.5): missed, as it must"
     )
     data, metadata = proved._repr_mimebundle_(include=None, exclude=None)
-    assert set(data) == {"text/plain", "text/html", MIME} and set(metadata) == {MIME}
+    assert set(data) == {"text/plain", "text/html", CLAIM} and set(metadata) == {CLAIM}
     assert data["text/plain"] == str(proved)
     assert data["text/html"] == (
         "<p><b>Ten is &lt;ten&gt;.</b><br>十就是十。</p>"
@@ -286,6 +289,28 @@ def test_bounds(bound, inside, outside, text):
 )
 def test_a_bound_has_the_scale_of_its_largest_finite_end(bound, scale):
     assert bound.scale == scale
+
+
+@pytest.mark.parametrize(
+    ("bound", "low", "high"),
+    [
+        (within(-0.5, 1e-10), -0.5, 1e-10),
+        (at_least(-3), -3.0, None),
+        (at_most(1e-300), None, 1e-300),
+        (exactly(65_013_763), 65_013_763.0, 65_013_763.0),
+    ],
+)
+def test_a_bound_is_recorded_as_numbers_and_read_back(bound, low, high):
+    recorded = json.loads(json.dumps(bound.data(), allow_nan=False))
+    assert recorded == {"text": str(bound), "low": low, "high": high, "closed": True}
+    assert Bound.read(recorded) == bound
+
+
+def test_the_last_bits_of_a_computed_bound_are_not_recorded():
+    third = at_least(1 / 3)
+    assert third.data() == at_least(math.nextafter(1 / 3, 1)).data()
+    assert third.data()["low"] == 0.333333333333
+    assert third.data() != at_least(1 / 3 + 1e-11).data()
 
 
 def test_bounds_that_bound_nothing_are_refused():

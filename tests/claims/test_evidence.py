@@ -5,9 +5,9 @@ import math
 import nbformat
 import pytest
 
-from qa_lab.claims.claim import MIME as CLAIM
+from qa_lab.claims import within
 from qa_lab.claims.evidence import Evidence, UnknownEvidence, drift
-from qa_lab.claims.figures import MIME as FIGURE
+from qa_lab.claims.mime import CLAIM, FIGURE
 from qa_lab.claims.notebooks import recordings
 from tests.claims.bad_notebooks import SOURCE
 from tests.claims.by_hand import recorded
@@ -28,11 +28,11 @@ def test_claims_and_figures_are_found_by_id_in_the_order_of_the_notebooks(paths)
     claim, figure = evidence.claim("ten-is-ten"), evidence.figure("a-figure")
     assert (claim.id, claim.notebook, claim.cell) == ("ten-is-ten", "first", "first-01")
     assert claim.source.startswith('prove(\n    "ten-is-ten"')
-    assert claim.settles == {} and claim.data["bound"] == "in [9, 11]"
+    assert claim.settles == {} and claim.bound == within(9, 11)
     assert claim.numbers["measured"]["median"] == 10
     assert (figure.id, figure.notebook, figure.cell) == ("a-figure", "first", "first-02")
     assert figure.source.startswith("def draw") and figure.svg.startswith("<svg")
-    assert figure.drawn["0/line a 0 y"] == [3, 4]
+    assert figure.drawn == [{"a": {"x": [1, 2], "y": [3, 4]}}]
     assert evidence.of("second") == [evidence.claim("again")]
 
 
@@ -107,9 +107,14 @@ def test_what_is_missing_and_what_is_new_is_said():
     assert drift([printed], [printed]) == []
 
 
-def drawn(tolerance=0.1, **series):
-    """One cell's output: a figure with these series."""
-    stored = {"drawn": series, "tolerance": tolerance}
+def drawn(tolerance=0.1, **axes):
+    """One cell's output: a figure whose second panel has a series with these numbers."""
+    return figure_of([{}, {"a": axes}], tolerance)
+
+
+def figure_of(panels, tolerance=0.1):
+    """One cell's output: a figure with these panels."""
+    stored = {"drawn": panels, "tolerance": tolerance}
     return nbformat.v4.new_output(
         "display_data", data={FIGURE: {"id": "f"}}, metadata={FIGURE: stored}
     )
@@ -120,12 +125,13 @@ def test_a_series_may_drift_by_the_tolerance_of_its_largest_number():
     assert drift([recorded], [drawn(y=[2.0, -9.0, 1.0])]) == []
     for back in ([2.01, -10.0, 0.0], [1.0, -11.01, 0.0], [1.0, math.nan, 0.0], [1.0, -10.0]):
         assert drift([recorded], [drawn(y=back)]) == [
-            "f: “y” came back with other numbers than were recorded."
+            "f: y of “a” in panel 1 came back with other numbers than were recorded."
         ]
     assert drift([drawn(y=[])], [drawn(y=[])]) == []
 
 
 def test_other_series_are_said_once():
-    assert drift([drawn(y=[1.0], z=[2.0])], [drawn(y=[7.0])]) == [
-        "f: the figure draws other series than were recorded."
-    ]
+    for others in (drawn(y=[7.0]), drawn(x=[1.0], y=[7.0]), figure_of([{"a": {"y": [1.0]}}])):
+        assert drift([drawn(y=[1.0], z=[2.0])], [others]) == [
+            "f: the figure draws other series than were recorded."
+        ]

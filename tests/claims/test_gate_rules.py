@@ -5,9 +5,8 @@ import copy
 import nbformat
 import pytest
 
-from qa_lab.claims.claim import MIME as CLAIM
-from qa_lab.claims.figures import MIME as FIGURE
 from qa_lab.claims.gates import GATES, problems, source_is_recorded
+from qa_lab.claims.mime import CLAIM, FIGURE
 from tests.claims.bad_notebooks import CLAIMS, HYGIENE, SOURCE, write
 from tests.claims.by_hand import recorded
 

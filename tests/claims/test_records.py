@@ -4,9 +4,10 @@ from dataclasses import FrozenInstanceError, is_dataclass
 
 import pytest
 
-from qa_lab.claims import audit, bounds, claim, evidence, falsify, manifest, mutants, sample
+from qa_lab.claims import audit, bounds, claim, evidence, manifest, sample
+from qa_lab.guide import bench, broken
 
-MODULES = (audit, bounds, claim, evidence, falsify, manifest, mutants, sample)
+MODULES = (audit, bench, bounds, broken, claim, evidence, manifest, sample)
 RECORDS = {
     value
     for module in MODULES

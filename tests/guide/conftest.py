@@ -140,7 +140,7 @@ def ten_is_ten():
 
 def a_line(ax):
     """The least figure."""
-    ax.plot([1, 2], [3, 4], label="a")
+    ax.plot([1, 2], [3, 4], label="a", gid="a")
     ax.set_xlabel("x (steps)")
     ax.set_ylabel("y (nats)")
 

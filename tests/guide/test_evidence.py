@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from qa_lab.guide.errors import PageError
 from qa_lab.guide.evidence import minutes_to_read
-from qa_lab.guide.library import PageError
 
 FIGURE = "```figure\nid: {}\nalt: A line.\ncaption: Twice $x$ [claim:ten-is-ten].\n```"
 SHOWCASE = "```showcase\nclaim: {}\nfigure: a-line\nalt: A line.\ncaption: A line.\n```"

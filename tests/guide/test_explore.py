@@ -10,8 +10,9 @@ from markdown import Markdown
 from py_mini_racer import MiniRacer
 
 from qa_lab.experiments.measures import entropy_share
+from qa_lab.guide.errors import PageError
 from qa_lab.guide.explore import EXPLORERS
-from qa_lab.guide.library import PageError, library
+from qa_lab.guide.library import library
 from qa_lab.transformer.attention import attention_weights, default_scale, masks
 
 FORMULAS = "qa_lab/guide/theme/assets/qa/formulas.js"
@@ -55,13 +56,8 @@ def test_its_random_numbers_are_standard_normal(formulas):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_draws_agree_with_what_the_figure_recorded(formulas, scale):
-    drawn = library().evidence.figure("softmax-by-width").drawn
-    line = EXPLORERS["scores"]["en"]["names"][scale]
-    (x, y) = (
-        next(v for k, v in drawn.items() if k.startswith(f"1/line {line} ") and k.endswith(axis))
-        for axis in "xy"
-    )
-    for exponent, recorded in list(zip(x, y, strict=True))[::3]:
+    series = library().evidence.figure("softmax-by-width").drawn[1][scale]
+    for exponent, recorded in list(zip(series["x"], series["y"], strict=True))[::3]:
         weights = [
             formulas("softmax", formulas("scores", z, round(10**exponent), scale))
             for z in (formulas("gaussian", 64, seed) for seed in range(100))
@@ -106,7 +102,7 @@ def test_both_languages_have_the_same_words(name):
 def test_the_heads_are_read_from_the_record_row_by_row():
     figure = library().evidence.figure("heads-over-places")
     written = [float(text) for text in re.findall(r">(\d\.\d)</text>", figure.svg)]
-    recorded = [v for panel in "01" for v in figure.drawn[f"{panel}/mesh 0 value"]]
+    recorded = [v for panel in figure.drawn for v in panel["matrix"]["value"]]
     assert len(recorded) == 2 * 4 * 12  # panels, heads, places
     assert [round(v, 1) for v in recorded] == written
 
@@ -118,8 +114,17 @@ def test_every_explorer_is_on_a_page_in_both_languages(name, request):
         assert any(f"\nexplore: {name}\n" in page.read_text(encoding="utf-8") for page in pages)
 
 
-def test_an_unknown_explorer_stops_the_build():
-    fence = "```figure\nid: softmax-by-width\nalt: a\ncaption: c\nexplore: moon\n```"
+@pytest.mark.parametrize(
+    ("id", "name", "says"),
+    [
+        ("softmax-by-width", "moon", r"no explorer 'moon'; there are .*scores"),
+        ("softmax-by-width", "heads", r"'heads' reads matrix from panel 0 of softmax-by-width"),
+        ("query-gradients", "scores", r"reads width from panel 0 of query-gradients"),
+        ("when-each-is-needed", "heads", r"reads matrix from panel 1 of when-each-is-needed"),
+    ],
+)
+def test_an_explorer_that_cannot_be_shown_stops_the_build(id, name, says):
+    fence = f"```figure\nid: {id}\nalt: a\ncaption: c\nexplore: {name}\n```"
     extensions = ["qa_lab.guide.maths", "qa_lab.guide.evidence"]
-    with pytest.raises(PageError, match=r"no explorer 'moon'; there are .*scores"):
+    with pytest.raises(PageError, match=says):
         Markdown(extensions=extensions).convert(fence)

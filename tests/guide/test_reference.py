@@ -8,10 +8,12 @@ import re
 import griffe
 import pytest
 
+from qa_lab.claims import at_least, at_most
 from qa_lab.claims.manifest import LANGUAGES, BadEntry, load_manifest
 from qa_lab.claims.notebooks import ROOT
 from qa_lab.guide.bench import load_bench
 from qa_lab.guide.docstrings import LabDocstrings, without_docstrings
+from qa_lab.guide.errors import PageError
 from qa_lab.guide.lab import (
     MECHANISMS,
     Lab,
@@ -20,7 +22,7 @@ from qa_lab.guide.lab import (
     first_sentence,
     questions_about,
 )
-from qa_lab.guide.library import PageError, library
+from qa_lab.guide.library import library
 from qa_lab.guide.reference import pages
 
 REAL = Lab(ROOT / "qa_lab")
@@ -271,7 +273,7 @@ RESULT = {
     "ours": 4.2,
     "theirs": 5.0,
     "ratio": 0.84,
-    "goal": "≤ 1.05",
+    "goal": at_most(1.05).data(),
     "unit": "ms",
 }
 
@@ -298,9 +300,9 @@ def test_what_was_not_measured_is_said(page, shelf):
 
 def test_a_goal_is_met_or_missed_by_the_numbers(bench):
     assert [result.met for result in load_bench(bench()).results] == [True, False]
-    [result, _] = load_bench(bench(goal="≥ 2", ratio=2.5, met=True)).results
+    [result, _] = load_bench(bench(goal=at_least(2).data(), ratio=2.5, met=True)).results
     assert result.met
-    [result, _] = load_bench(bench(goal="≥ 2", ratio=1.5)).results
+    [result, _] = load_bench(bench(goal=at_least(2).data(), ratio=1.5)).results
     assert not result.met
 
 
@@ -326,8 +328,10 @@ def fresh_page(page):
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"goal": "1.05"}, "goal is “≤ 1.05”"),
-        ({"goal": 2}, "goal is “≤ 1.05”"),
+        ({"goal": "≤ 1.05"}, "goal is a bound as `Bound.data` writes it, not '≤ 1.05'"),
+        ({"goal": {"high": 1.05}}, "layer: goal is a bound"),
+        ({"goal": {"low": None, "high": None}}, "layer: goal is a bound"),
+        ({"goal": {"low": 2, "high": "3"}}, "layer: goal is a bound"),
         ({"more": 1}, "bench.json, layer needs"),
         ({"met": False}, "layer: met is False, but 0.84 is ≤ 1.05"),
         ({"note": "fused"}, "layer, note: expected text as"),

@@ -3,7 +3,7 @@
 import math
 import re
 
-from qa_lab.guide.numbers import Interval
+from qa_lab.claims.bounds import Bound
 from qa_lab.guide.strip import strip
 
 
@@ -14,7 +14,7 @@ def numbers(low, middle, high):
 
 def draw(bound, measured, control):
     """The strip, and where its bound, median and control are, in per cent."""
-    svg = strip(Interval(*bound), numbers(*measured), numbers(*control), "log scale")
+    svg = strip(Bound(*bound), numbers(*measured), numbers(*control), "log scale")
     left, width = re.search(r'qa-strip__bound" x="([\d.-]+)%" width="([\d.]+)%"', svg).groups()
     median = re.search(r'qa-strip__median" cx="([\d.-]+)%"', svg)[1]
     control = re.search(r'qa-strip__control" x="([\d.-]+)%"', svg)[1]

@@ -33,6 +33,7 @@ from qa_lab.transformer.attention import (
     bilinear_scores,
     causal_linear_attention,
     causal_local_attention,
+    causal_mask,
     chunked_attention,
     default_scale,
     dot_product_scores,
@@ -90,7 +91,6 @@ from qa_lab.transformer.models import (
     EncoderOnly,
     SegmentRecurrence,
     Transformer,
-    block_with_memory,
     remember,
 )
 from qa_lab.transformer.models.presets import gpt2, llama
@@ -561,9 +561,13 @@ VECTORS = {
         lambda: SegmentRecurrence(encoder(), 3)(x(), [x(1, 3, 22)] * 2),
         "a memory of shape [1, 3, 22] cannot go before a segment of shape [2, 5, 22]",
     ),
-    "a block after another batch's memory": (
-        lambda: block_with_memory(encoder().blocks[0], x(), x(1, 3, 22)),
-        "a memory of shape [1, 3, 22] cannot go before",
+    "a block with another batch's memory": (
+        lambda: encoder().blocks[0](x(), memory=x(1, 5, 22)),
+        "query_input and memory must be of one batch; got the shapes [2, 5, 22] and [1, 5, 22]",
+    ),
+    "a memory that ends before the block's stream begins": (
+        lambda: encoder(look=causal_mask).blocks[0](x(), memory=x(2, 3, 22)),
+        "5 positions cannot be the last of a memory of 3",
     ),
     "a memory of another batch": (
         lambda: remember(x(1, 3, 22), x(), 3),
@@ -672,21 +676,21 @@ MASKS = {
     "a token mask as a look mask": (lambda: attend()(x(), keep=yes(2, 5)), "does not broadcast"),
     "a float token mask": (
         lambda: encoder()(x(), torch.ones(2, 5)),
-        "TypeError: keep must be torch.bool, True = a real token; got torch.float",
+        "TypeError: real must be torch.bool, True = a real token; got torch.float",
     ),
     "a token mask of one row for a batch": (
         lambda: encoder()(x(), yes(1, 5)),
-        "keep has shape [1, 5]; x, [2, 5, 22], needs the token mask [batch length] = [2, 5]",
+        "real has shape [1, 5]; x, [2, 5, 22], needs the token mask [batch length] = [2, 5]",
     ),
-    "a token mask without a batch": (lambda: encoder()(x(), yes(5)), "keep has shape [5]; x, [2,"),
+    "a token mask without a batch": (lambda: encoder()(x(), yes(5)), "real has shape [5]; x, [2,"),
     "a token mask too long": (
         lambda: encoder()(x(), yes(2, 6)),
-        "keep covers 6 positions; 5 have been seen",
+        "real covers 6 positions; 5 have been seen",
     ),
     "no real token": (lambda: encoder()(x(), ~yes(2, 5)), "let a query see no key"),
     "a mask of one source token": (
-        lambda: decoder()(x(), x(2, 7, 22), memory_keep=yes(2, 1)),
-        "memory_keep has shape [2, 1]; memory, [2, 7, 22], needs the token mask [batch length] = "
+        lambda: decoder()(x(), x(2, 7, 22), memory_real=yes(2, 1)),
+        "memory_real has shape [2, 1]; memory, [2, 7, 22], needs the token mask [batch length] = "
         "[2, 7]",
     ),
     "a source without tokens": (

@@ -116,13 +116,15 @@ def run(function, *arguments) -> list[Tensor]:
 def assert_rounded(ours: Tensor, exact: Tensor, within: float, eps: float) -> None:
     """Compare, in units of eps times (|result| + root mean square of the results)."""
     assert ours.shape == exact.shape
+    smallest = torch.finfo(ours.dtype).smallest_normal
     exact = torch.where(exact.abs() > torch.finfo(ours.dtype).max, exact.sign() * torch.inf, exact)
     ours, finite = ours.double(), exact.isfinite()
     assert torch.equal(ours.isfinite(), finite), f"{int((~ours.isfinite()).sum())} not finite"
     assert torch.equal(ours[~finite], exact[~finite])  # -inf says: ruled out
     ours, exact = ours[finite], exact[finite]
-    unit = eps * (exact.abs() + exact.square().mean().sqrt())
-    far = ((ours - exact).abs() / unit.clamp(min=1e-30)).max().item()
+    # Below the smallest normal number the spacing is no longer relative.
+    unit = eps * (exact.abs() + exact.square().mean().sqrt() + smallest)
+    far = ((ours - exact).abs() / unit).max().item()
     assert far <= within, f"{far:.1f} units away; {within:g} are allowed"
 
 

@@ -1,8 +1,9 @@
 """Measures · 测量.
 
-Numbers that several pages read off a mechanism: dependence, spread, cost, refusals.
+Numbers that several pages read off a mechanism: dependence, spread, cost, time, refusals.
 """
 
+from qa_lab.experiments.measures.clock import seconds
 from qa_lab.experiments.measures.cost import (
     Run,
     aten,
@@ -33,6 +34,7 @@ __all__ = [
     "peak_bytes",
     "refused",
     "saved_bytes",
+    "seconds",
     "sequential_depth",
     "softmax_jacobian",
 ]

@@ -4,10 +4,11 @@ Who may look at whom (masks, padding), how strongly (scores, softmax), with how 
 remembered between steps (cache), and attentions that do without the whole [query key] matrix.
 """
 
-from qa_lab.transformer.attention.cache import Cache, KVCache, LayerCache, Rows
+from qa_lab.transformer.attention.cache import Cache, KVCache, LayerCache
 from qa_lab.transformer.attention.chunked import ChunkedAttention, chunked_attention, look_back
 from qa_lab.transformer.attention.dot_product import (
     Attend,
+    DotProductAttention,
     Softmax,
     attention_weights,
     default_scale,
@@ -71,6 +72,7 @@ __all__ = [
     "BilinearScores",
     "Cache",
     "ChunkedAttention",
+    "DotProductAttention",
     "FeatureMap",
     "KVCache",
     "LSHAttention",
@@ -79,7 +81,6 @@ __all__ = [
     "Mask",
     "MultiHeadAttention",
     "Rotate",
-    "Rows",
     "ScoreBias",
     "ScoredAttention",
     "Scores",

@@ -14,42 +14,13 @@ from torch import Tensor
 KeysAndValues = tuple[Float[Tensor, "batch head key d_k"], Float[Tensor, "batch head key d_v"]]
 
 
-class Rows:
-    """Vectors, position after position, with room for more.
-
-    Appending one to a tensor copies all before it. So the room is made twice as large whenever it
-    is full, and the average token copies a constant amount. Where gradients are recorded, nothing
-    may be written over, and appending copies after all.
-    """
-
-    def __init__(self) -> None:
-        self.rows: Tensor | None = None
-        """What was appended, [batch head position width]."""
-        self._room: Tensor | None = None
-
-    def append(self, new: Float[Tensor, "batch head new width"]) -> None:
-        """Add positions at the end."""
-        if self.rows is None or torch.is_grad_enabled():
-            self.become(new if self.rows is None else torch.cat([self.rows, new], dim=-2))
-            return
-        used, total = self.rows.shape[-2], self.rows.shape[-2] + new.shape[-2]
-        if self._room is None or self._room.shape[-2] < total:
-            batch, heads, _, width = new.shape
-            self._room = new.new_empty(batch, heads, 2 * total, width)
-            self._room[:, :, :used] = self.rows
-        self._room[:, :, used:total] = new
-        self.rows = self._room[:, :, :total]
-
-    def become(self, rows: Float[Tensor, "batch head position width"]) -> None:
-        """Hold these vectors instead."""
-        self.rows, self._room = rows, None
-
-
 class KVCache:
     """The keys and values of one attention, so far.
 
     Causal attention never changes what a past position said: its key and value depend on no later
-    token. So they are computed once and kept.
+    token. So they are computed once and kept, in a room that is made twice as large whenever it is
+    full: new positions are written in place, and the average token copies a constant amount. Where
+    gradients are recorded nothing may be written over, and appending copies after all.
 
     Paper: Shazeer 2019, arXiv:1911.02150, section 2.4 (incremental inference).
 
@@ -67,27 +38,26 @@ class KVCache:
         self.window = window
         self.seen = 0
         """Positions seen so far, kept or not: the position of the next token."""
-        self._keys, self._values = Rows(), Rows()
+        self.kept = 0
+        """Positions whose keys and values are here."""
+        self._room: KeysAndValues | None = None
+        self._first = 0  # where in the room what is kept begins
+        self._may_write = False  # whether the room is ours, and no gradient needs what is in it
 
     @property
     def k(self) -> Tensor | None:
         """The keys that are kept, [batch head position d_k]; None before the first."""
-        return self._keys.rows
+        return None if self._room is None else self._room[0].narrow(2, self._first, self.kept)
 
     @property
     def v(self) -> Tensor | None:
         """The values that are kept, [batch head position d_v]; None before the first."""
-        return self._values.rows
-
-    @property
-    def kept(self) -> int:
-        """Positions whose keys and values are here."""
-        return 0 if self.k is None else self.k.shape[-2]
+        return None if self._room is None else self._room[1].narrow(2, self._first, self.kept)
 
     @property
     def nbytes(self) -> int:
         """Size of what is kept, in bytes."""
-        return 0 if self.k is None else self.k.nbytes + self.v.nbytes
+        return 0 if self._room is None else self.k.nbytes + self.v.nbytes
 
     def extend(
         self,
@@ -107,36 +77,35 @@ class KVCache:
             ValueError: There is not one value for each key, or the batch, the heads or the widths
                 are not those of what is kept.
         """
-        if self.k is not None:
-            for kept, new in ((self.k, k), (self.v, v)):
-                if (kept.shape[:2], kept.shape[-1]) != (new.shape[:2], new.shape[-1]):
-                    raise ValueError(
-                        f"the cache holds [batch head key width] = {list(kept.shape)}; "
-                        f"{list(new.shape)} cannot follow it. Use a new cache for a new batch."
-                    )
-        if k.shape[:-1] != v.shape[:-1]:
-            raise ValueError(
-                "give k [batch head new d_k] and v [batch head new d_v]; got "
-                f"{list(k.shape)} and {list(v.shape)}."
-            )
-        self.seen += k.shape[-2]
-        self._keys.append(k), self._values.append(v)
+        self._check(k, v)
+        new = k.shape[2]
+        if self._room is None:
+            self._room = k, v
+        elif torch.is_grad_enabled():
+            self._hold(torch.cat([self.k, k], dim=2), torch.cat([self.v, v], dim=2))
+        else:
+            self._make_room(new)
+            for room, rows in zip(self._room, (k, v), strict=True):
+                room.narrow(2, self._first + self.kept, new).copy_(rows)
+        self.seen += new
+        self.kept += new
         k, v = self.k, self.v
         if self.window is not None and self.kept >= self.window:
-            first = self.kept - (self.window - 1)
-            self._keys.become(k[:, :, first:]), self._values.become(v[:, :, first:])
+            self._first += self.kept - (self.window - 1)
+            self.kept = self.window - 1
         return k, v
 
     def filled_by(self, make: Callable[[], KeysAndValues]) -> KeysAndValues:
         """Return what is kept; the first time, make it."""
-        if self.k is None:
+        if self._room is None:
             self.extend(*make())
         return self.k, self.v
 
     def reorder(self, rows: Int[Tensor, " batch"]) -> None:
         """Keep these rows of the batch, in this order, as beam search wants."""
-        if self.k is not None:
-            self._keys.become(self.k[rows]), self._values.become(self.v[rows])
+        if self._room is not None:
+            keys, values = self._room
+            self._room = keys[rows], values[rows]
 
     def forget(self, positions: int) -> None:
         """Forget the last positions, as speculative decoding wants after a rejected guess.
@@ -151,10 +120,42 @@ class KVCache:
             raise ValueError(f"cannot forget {positions} positions of the {self.seen} seen.")
         if positions and self.window is not None:
             raise ValueError("a cache with a window cannot go back: older keys have left it.")
-        if positions:
-            self.seen -= positions
-            for part in (self._keys, self._values):
-                part.become(part.rows[:, :, : self.seen])
+        self.seen -= positions
+        self.kept -= positions if self.window is None else 0
+
+    def _hold(self, k: Tensor, v: Tensor) -> None:
+        """Hold these tensors, which belong to a graph or to somebody else."""
+        self._room, self._first, self._may_write = (k, v), 0, False
+
+    def _make_room(self, new: int) -> None:
+        """See that positions can be written behind those that are kept."""
+        keys, _ = self._room
+        # What inference mode has made may not be written outside it.
+        locked = keys.is_inference() and not torch.is_inference_mode_enabled()
+        if self._may_write and not locked and self._first + self.kept + new <= keys.shape[2]:
+            return
+        held = self.k, self.v
+        batch, heads, kept, _ = held[0].shape
+        room = [x.new_empty(batch, heads, 2 * (kept + new), x.shape[-1]) for x in held]
+        for larger, rows in zip(room, held, strict=True):
+            larger.narrow(2, 0, kept).copy_(rows)
+        self._hold(*room)
+        self._may_write = True
+
+    def _check(self, k: Tensor, v: Tensor) -> None:
+        """Refuse what cannot be appended."""
+        for room, rows in zip(self._room or (), (k, v), strict=False):
+            if room.shape[:2] != rows.shape[:2] or room.shape[3] != rows.shape[3]:
+                kept = [*room.shape[:2], self.kept, room.shape[3]]
+                raise ValueError(
+                    f"the cache holds [batch head key width] = {kept}; {list(rows.shape)} cannot "
+                    "follow it. Use a new cache for a new batch."
+                )
+        if k.shape[:-1] != v.shape[:-1]:
+            raise ValueError(
+                "give k [batch head new d_k] and v [batch head new d_v]; got "
+                f"{list(k.shape)} and {list(v.shape)}."
+            )
 
 
 class LayerCache:

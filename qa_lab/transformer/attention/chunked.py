@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from qa_lab.transformer._checks import check_qkv
+from qa_lab.transformer._precision import in_float32
 from qa_lab.transformer.attention.dot_product import default_scale
 from qa_lab.transformer.attention.masks import check_keep
 
@@ -41,6 +42,7 @@ def look_back(
     return keys <= queries
 
 
+@in_float32
 def chunked_attention(
     q: Float[Tensor, "*batch query d_k"],
     k: Float[Tensor, "*batch key d_k"],
@@ -96,10 +98,7 @@ def chunked_attention(
         check_keep(keep, (*q.shape[:-1], k.shape[-2]))
     scale = default_scale(q.shape[-1]) if scale is None else scale
     blocks = Blocks(q.shape[-2], k.shape[-2], query_chunk, key_chunk, keep, look)
-    precise = torch.promote_types(q.dtype, torch.float32)  # in half precision long sums lose terms
-    with torch.autocast(q.device.type, enabled=False):
-        out = ChunkedAttention.apply(q.to(precise), k.to(precise), v.to(precise), blocks, scale)
-    return out.to(q.dtype)
+    return ChunkedAttention.apply(q, k, v, blocks, scale)
 
 
 @dataclass(frozen=True)

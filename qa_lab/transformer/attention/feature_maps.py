@@ -63,7 +63,7 @@ def positive_random_features(
     check_at_least_one(features=m)
     check_width(x, d_k)
     y = x * d_k**-0.25
-    return (y @ directions.T - y.square().sum(-1, keepdim=True) / 2).exp() * m**-0.5
+    return (y @ directions.to(y).T - y.square().sum(-1, keepdim=True) / 2).exp() * m**-0.5
 
 
 def orthogonal_directions(
@@ -88,9 +88,11 @@ def orthogonal_directions(
     """
     if min(features, d_k) < 1:
         raise ValueError(f"features and d_k must be at least 1; got {features} and {d_k}.")
+    device = None if generator is None else generator.device
     blocks = []
     for _ in range(0, features, d_k):
-        Q, R = torch.linalg.qr(torch.randn(d_k, d_k, generator=generator))
+        Q, R = torch.linalg.qr(torch.randn(d_k, d_k, generator=generator, device=device))
         blocks.append(Q * R.diagonal().sign())  # LAPACK's signs are not random: undo its choice
-    norms = torch.randn(features, d_k, generator=generator).norm(dim=-1, keepdim=True)
+    norms = torch.randn(features, d_k, generator=generator, device=device)
+    norms = norms.norm(dim=-1, keepdim=True)
     return norms * torch.cat(blocks)[:features]

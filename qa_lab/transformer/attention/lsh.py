@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from qa_lab.transformer._checks import check_at_least_one, check_qkv, check_width
+from qa_lab.transformer._checks import check_at_least_one, check_qkv, check_width, to_be_read
 from qa_lab.transformer._precision import in_float32
 from qa_lab.transformer.attention.dot_product import default_scale
 from qa_lab.transformer.attention.masks import check_keep
@@ -279,7 +279,7 @@ def check_shared(q: Tensor, k: Tensor, v: Tensor, rotations: Tensor) -> None:
             "give q [batch head length d_k], v [batch head length d_v] and rotations "
             f"[round d_k half]; got {list(q.shape)}, {list(v.shape)} and {list(rotations.shape)}."
         )
-    if not torch.equal(q, k):
+    if to_be_read(q) and not torch.equal(q, k):
         raise ValueError(
             "LSH attention needs keys that are the queries; got others. Tie the projections: "
             "tie_query_and_key(attention)."

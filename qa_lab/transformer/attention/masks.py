@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from qa_lab.transformer._checks import check_ids, check_lengths
+from qa_lab.transformer._checks import check_ids, check_lengths, to_be_read
 
 
 def real_tokens(lengths: Int[Tensor, " batch"], length: int) -> Bool[Tensor, "batch length"]:
@@ -246,8 +246,7 @@ def check_keep(keep: Tensor, shape: tuple[int, ...]) -> None:
             f"keep has shape {list(keep.shape)}, which does not broadcast to the scores' "
             f"[... query key] = {list(shape)}."
         )
-    blind = ~keep.any(-1)
-    if blind.any():
+    if to_be_read(keep) and (blind := ~keep.any(-1)).any():
         raise ValueError(
             f"{int(blind.sum())} of the {blind.numel()} rows of keep (the first: "
             f"{blind.nonzero()[0].tolist()}) let a query see no key: its softmax would be 0/0. "

@@ -1,24 +1,19 @@
 """Multi-head attention: project, attend in every head, mix.
 
-What happens inside a head is passed in. `attend(q, k, v, keep)` replaces the attention itself by
-another (linear, windowed, chunked, ...); `rotate` and `score_bias` tell the heads about positions.
-Nothing else changes, so that two kinds of attention differ by one argument.
+What happens inside a head is passed in. `attend(q, k, v, keep, bias)` is the attention itself
+(dot-product, linear, windowed, chunked, ...); `rotate` and `score_bias` tell the heads about
+positions. Nothing else changes, so that two kinds of attention differ by one argument.
 """
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, check_batch, check_vectors
 from qa_lab.transformer.attention.cache import KVCache
-from qa_lab.transformer.attention.dot_product import (
-    Attend,
-    Softmax,
-    fused_attention,
-    scaled_dot_product_attention,
-)
-from qa_lab.transformer.attention.softmax import masked_softmax
+from qa_lab.transformer.attention.dot_product import Attend, DotProductAttention
 
 Rotate = Callable[[Tensor, int], Tensor]
 """From queries or keys [batch head length d_k] and the position of the first of them to the same,
@@ -39,6 +34,9 @@ class MultiHeadAttention(nn.Module):
     features from i d_k up to, not including, (i + 1) d_k. With fewer key and value heads than
     query heads, consecutive query heads share one: n_kv_heads = 1 is multi-query attention.
 
+    Positions are those of one sequence, of which the queries are the last: X itself, or an M that
+    ends where X does. Attention to another sequence has none; see `without_positions`.
+
     Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2; multi-query, Shazeer 2019,
         arXiv:1911.02150, section 3; grouped-query, Ainslie et al. 2023, arXiv:2305.13245, section
         2.2.
@@ -52,17 +50,13 @@ class MultiHeadAttention(nn.Module):
         d_k: Width of a query and a key, per head. None: d_model / n_heads.
         d_v: Width of a value, per head. None: d_k.
         bias: Whether the four projections have a bias.
-        scale: Dimensionless. None: `default_scale(d_k)`.
-        softmax: From scores and `keep` to weights. Any but `masked_softmax` forgoes the fused path.
+        attend: What happens inside every head, as `DotProductAttention` does.
         rotate: Turns queries and keys by their positions. None: does not.
         score_bias: Added to the scores, from the numbers of queries and keys. None: nothing.
-        attend: Another attention, from q, k, v and `keep` to the heads' output; `scale`, `softmax`
-            and `score_bias` are then its own business. None: scaled dot-product attention.
 
     Raises:
         ValueError: n_heads does not divide d_model, and d_k was not given; n_kv_heads does not
-            divide n_heads; d_model or a number of heads is less than 1; or `attend` comes with a
-            scale, softmax or score_bias that it would not hear of.
+            divide n_heads; or d_model or a number of heads is less than 1.
     """
 
     def __init__(
@@ -74,11 +68,9 @@ class MultiHeadAttention(nn.Module):
         d_k: int | None = None,
         d_v: int | None = None,
         bias: bool = True,
-        scale: float | None = None,
-        softmax: Softmax = masked_softmax,
+        attend: Attend | None = None,
         rotate: Rotate | None = None,
         score_bias: ScoreBias | None = None,
-        attend: Attend | None = None,
     ) -> None:
         super().__init__()
         self.d_model = d_model
@@ -88,16 +80,9 @@ class MultiHeadAttention(nn.Module):
         self.d_k = d_model // n_heads if d_k is None else d_k
         self.d_v = self.d_k if d_v is None else d_v
         check_at_least_one(d_k=self.d_k, d_v=self.d_v)
-        if attend is not None and (scale, softmax, score_bias) != (None, masked_softmax, None):
-            raise ValueError(
-                "attend replaces the whole attention: give scale, softmax and score_bias to it, "
-                "not to MultiHeadAttention."
-            )
-        self.scale = scale
-        self.softmax = softmax
+        self.attend = DotProductAttention() if attend is None else attend
         self.rotate = rotate
         self.score_bias = score_bias
-        self.attend = attend
         self.W_Q = nn.Linear(d_model, self.n_heads * self.d_k, bias=bias)
         self.W_K = nn.Linear(d_model, self.n_kv_heads * self.d_k, bias=bias)
         self.W_V = nn.Linear(d_model, self.n_kv_heads * self.d_v, bias=bias)
@@ -110,7 +95,7 @@ class MultiHeadAttention(nn.Module):
         keep: Mask | None = None,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
-        """Attend, by the fused path unless a softmax or an attention of one's own was given.
+        """Attend.
 
         Args:
             query_input: X, what asks.
@@ -126,13 +111,8 @@ class MultiHeadAttention(nn.Module):
             TypeError: `keep` is not Boolean, or X or M holds whole numbers.
             ValueError: X, M or `keep` has a shape that does not fit, or some query may see no key.
         """
-        if self.softmax is not masked_softmax:
-            return self.attend_with_weights(query_input, memory, keep, cache)[0]
-        q, k, v = self.project(query_input, memory, cache)
-        if self.attend is not None:
-            return self.mix(self.attend(q, k, v, self.check(keep)))
-        bias = self.bias_of(q, k)
-        return self.mix(fused_attention(q, k, v, self.check(keep), scale=self.scale, bias=bias))
+        heads, _ = self.ask(self.attend, query_input, memory, keep, cache)
+        return self.mix(heads)
 
     def attend_with_weights(
         self,
@@ -156,21 +136,40 @@ class MultiHeadAttention(nn.Module):
         Raises:
             TypeError: `keep` is not Boolean, or X or M holds whole numbers.
             ValueError: X, M or `keep` has a shape that does not fit, or some query may see no key;
-                or an `attend` was given, which keeps no weights.
+                or this `attend` makes no weights.
         """
-        if self.attend is not None:
-            raise ValueError("an attention given as attend= returns its output only, no weights.")
-        q, k, v = self.project(query_input, memory, cache)
-        heads, weights = scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            self.check(keep),
-            scale=self.scale,
-            bias=self.bias_of(q, k),
-            softmax=self.softmax,
-        )
+        attend = getattr(self.attend, "with_weights", self.attend)
+        heads, weights = self.ask(attend, query_input, memory, keep, cache)
+        if weights is None:
+            raise ValueError("this attention was given an attend= that makes no weights.")
         return self.mix(heads), weights
+
+    def ask(
+        self,
+        attend: Attend,
+        query_input: Float[Tensor, "batch query d_model"],
+        memory: Float[Tensor, "batch key d_model"] | None,
+        keep: Tensor | None,
+        cache: KVCache | None,
+    ) -> tuple[Float[Tensor, "batch head query d_v"], Float[Tensor, "batch head query key"] | None]:
+        """Return what each head found, before it is mixed, and the weights if there are any."""
+        q, k, v = self.project(query_input, memory, cache)
+        check_axes(keep)
+        bias = self.bias_of(q, k)
+        found = attend(q, k, v, keep) if bias is None else attend(q, k, v, keep, bias)
+        return found if isinstance(found, tuple) else (found, None)
+
+    def without_positions(self) -> "MultiHeadAttention":
+        """Take out what tells positions, in place: another sequence's are not the queries'.
+
+        Returns:
+            The same attention, to be asked about a memory of any length.
+        """
+        self.rotate = self.score_bias = None
+        if getattr(self.attend, "tells_positions", False):
+            del self.attend  # a module's attribute can only be replaced by a module
+            self.attend = DotProductAttention()
+        return self
 
     def project(
         self,
@@ -187,14 +186,15 @@ class MultiHeadAttention(nn.Module):
         if memory is not None:
             check_vectors(memory, self.d_model, "memory")
             check_batch(query_input=query_input, memory=memory)
-        start = cache.seen if cache is not None and memory is None else 0
-        q = self.turn(self.split(self.W_Q(query_input), self.n_heads), start)
         if cache is None:
             k, v = self.keys_and_values(query_input if memory is None else memory)
         elif memory is None:
-            k, v = cache.extend(*self.keys_and_values(query_input, start))
+            k, v = cache.extend(*self.keys_and_values(query_input, cache.seen))
         else:
             k, v = cache.filled_by(lambda: self.keys_and_values(memory))
+        keys = k.shape[-2] if cache is None else cache.seen
+        q = self.split(self.W_Q(query_input), self.n_heads)
+        q = self.turn(q, start=keys - query_input.shape[1])
         return q, self.share(k), self.share(v)
 
     def keys_and_values(
@@ -208,13 +208,21 @@ class MultiHeadAttention(nn.Module):
         self, x: Float[Tensor, "batch length head_times_d"], heads: int
     ) -> Float[Tensor, "batch {heads} length d"]:
         """Cut the features into heads."""
-        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+        batch, length, _ = x.shape
+        return x.view(batch, length, heads, -1).transpose(1, 2)
 
     def turn(
         self, x: Float[Tensor, "batch some_heads length d_k"], start: int
     ) -> Float[Tensor, "batch some_heads length d_k"]:
         """Turn queries or keys by their positions, if this attention does."""
-        return x if self.rotate is None else self.rotate(x, start)
+        if self.rotate is None:
+            return x
+        if start < 0:
+            raise ValueError(
+                f"{x.shape[-2]} queries cannot be the last of {x.shape[-2] + start} positions. For "
+                "attention to another sequence leave positions out: see without_positions."
+            )
+        return self.rotate(x, start)
 
     def share(self, x: Float[Tensor, "batch kv_head key d"]) -> Float[Tensor, "batch head key d"]:
         """Hand each key or value head to its group of consecutive query heads."""
@@ -227,7 +235,8 @@ class MultiHeadAttention(nn.Module):
         """Return what is added to the scores of these queries and keys."""
         if self.score_bias is None:
             return None
-        bias = self.score_bias(q.shape[-2], k.shape[-2]).to(q)
+        bias = self.score_bias(q.shape[-2], k.shape[-2])
+        bias = bias.to(q.device, torch.promote_types(q.dtype, torch.float32))  # as scores are
         if bias.shape != (needed := (self.n_heads, q.shape[-2], k.shape[-2])):
             raise ValueError(
                 f"score_bias gave {list(bias.shape)}; these scores need [head query key] = "
@@ -240,16 +249,6 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "batch query d_model"]:
         """Put the heads side by side and mix them with W_O."""
         return self.W_O(heads.transpose(1, 2).flatten(-2))
-
-    @staticmethod
-    def check(keep: Tensor | None) -> Tensor | None:
-        """Refuse a mask whose axes could be read in two ways."""
-        if keep is not None and keep.ndim not in (2, 4):
-            raise ValueError(
-                f"keep has {keep.ndim} axes, {list(keep.shape)}; give [query key] or "
-                "[batch head query key], with 1 for an axis along which it does not change."
-            )
-        return keep
 
 
 def tie_query_and_key(attention: MultiHeadAttention) -> MultiHeadAttention:
@@ -298,4 +297,17 @@ def check_heads(d_model: int, n_heads: int, n_kv_heads: int, d_k: int | None) ->
         raise ValueError(
             f"n_kv_heads = {n_kv_heads} does not divide n_heads = {n_heads}: each key and value "
             "head serves the same number of query heads."
+        )
+
+
+def check_axes(keep: Tensor | None) -> None:
+    """Refuse a mask whose axes could be read in two ways.
+
+    Raises:
+        ValueError: It is neither [query key] nor [batch head query key].
+    """
+    if keep is not None and keep.ndim not in (2, 4):
+        raise ValueError(
+            f"keep has {keep.ndim} axes, {list(keep.shape)}; give [query key] or "
+            "[batch head query key], with 1 for an axis along which it does not change."
         )

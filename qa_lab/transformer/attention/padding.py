@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from qa_lab.transformer._checks import check_batch, check_token_mask
+from qa_lab.transformer._checks import check_batch, check_token_mask, to_be_read
 from qa_lab.transformer.attention.masks import real_tokens
 
 
@@ -38,7 +38,7 @@ def count_real(
         return torch.full((batch,), length, device=x.device)
     check_token_mask(keep, x)
     counts = keep.sum(dim=1)
-    if not counts.all():
+    if to_be_read(counts) and not counts.all():
         raise ValueError(
             f"row {int(counts.argmin())} of keep has no real token: there is nothing to read."
         )
@@ -62,7 +62,7 @@ def real_lengths(
         ValueError: As `count_real`, or a real token stands to the right of padding.
     """
     lengths = count_real(keep, x)
-    if keep is not None:
+    if keep is not None and to_be_read(keep):
         wrong = (keep != real_tokens(lengths, x.shape[1])).any(dim=1)
         if wrong.any():
             raise ValueError(

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, check_qkv, check_width
+from qa_lab.transformer._precision import at_least_float32
 from qa_lab.transformer.attention.softmax import masked_softmax
 
 Scores = Callable[[Tensor, Tensor], Tensor]
@@ -48,6 +49,7 @@ def additive_scores(
             f"{q.shape[-1]}, {k.shape[-1]} and {v_a.shape[-1]} features."
         )
     check_qkv(q, k)
+    q, k, v_a = (at_least_float32(x) for x in (q, k, v_a))
     return torch.tanh(q.unsqueeze(-2) + k.unsqueeze(-3)) @ v_a
 
 
@@ -82,6 +84,7 @@ def bilinear_scores(
             f"and keys; got {list(W_a.shape)}."
         )
     check_qkv(q, k, one_width=False)
+    q, k, W_a = (at_least_float32(x) for x in (q, k, W_a))
     return q @ W_a @ k.transpose(-2, -1)
 
 
@@ -171,7 +174,7 @@ class BilinearScores(nn.Module):
 class ScoredAttention(nn.Module):
     """Attention with a score function of one's own, to be given to a head as its `attend`.
 
-    $$ W = softmax_{key}(scores(Q, K)),  out = W V $$
+    $$ W = softmax_{key}(scores(Q, K) + bias),  out = W V $$
 
     Args:
         scores: From queries and keys to scores; a module's parameters are learned with the rest.
@@ -187,16 +190,7 @@ class ScoredAttention(nn.Module):
         k: Float[Tensor, "*batch key d_k"],
         v: Float[Tensor, "*batch key d_v"],
         keep: Bool[Tensor, "*#batch #query #key"] | None = None,
-    ) -> Float[Tensor, "*batch query d_v"]:
-        """Average the values, as `attend_with_weights` does, and return them alone."""
-        return self.attend_with_weights(q, k, v, keep)[0]
-
-    def attend_with_weights(
-        self,
-        q: Float[Tensor, "*batch query d_q"],
-        k: Float[Tensor, "*batch key d_k"],
-        v: Float[Tensor, "*batch key d_v"],
-        keep: Bool[Tensor, "*#batch #query #key"] | None = None,
+        bias: Float[Tensor, "*#batch query key"] | None = None,
     ) -> tuple[Float[Tensor, "*batch query d_v"], Float[Tensor, "*batch query key"]]:
         """Average the values, weighting each by how its key scores against the query.
 
@@ -205,6 +199,7 @@ class ScoredAttention(nn.Module):
             k: Keys.
             v: Values.
             keep: True where a query may look. None: everywhere.
+            bias: Added to the scores, dimensionless. None: nothing.
 
         Returns:
             The output, and the weights: each row is >= 0 and sums to 1.
@@ -215,5 +210,6 @@ class ScoredAttention(nn.Module):
                 scores, or some query may see no key.
         """
         check_qkv(q, k, v, one_width=False)
-        weights = masked_softmax(self.scores(q, k), keep)
-        return weights @ v, weights
+        scores = self.scores(q, k)
+        weights = masked_softmax(scores if bias is None else scores + bias, keep)
+        return (weights @ v.to(weights.dtype)).to(v.dtype), weights.to(q.dtype)

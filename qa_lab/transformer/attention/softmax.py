@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from qa_lab.transformer._precision import at_least_float32
 from qa_lab.transformer.attention.masks import check_keep
 
 
@@ -33,4 +34,4 @@ def masked_softmax(
     if keep is not None:
         check_keep(keep, tuple(scores.shape))
         scores = scores.masked_fill(~keep, -torch.inf)
-    return scores.softmax(dim=-1)
+    return at_least_float32(scores).softmax(dim=-1).to(scores.dtype)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from qa_lab.transformer._checks import check_at_least_one, check_ids, check_width
+from qa_lab.transformer._checks import check_at_least_one, check_ids, check_width, to_be_read
 
 
 class TokenEmbedding(nn.Module):
@@ -49,8 +49,8 @@ class TokenEmbedding(nn.Module):
         check_ids(ids)
         if not ids.numel():
             raise ValueError(f"no token to embed: ids has shape {list(ids.shape)}.")
-        low, high = (int(end) for end in ids.aminmax())
-        if low < 0 or high >= len(self.W_E):
+        if to_be_read(ids) and not 0 <= ids.min() <= ids.max() < len(self.W_E):
+            low, high = (int(end) for end in ids.aminmax())
             raise ValueError(
                 f"token ids must lie in 0..{len(self.W_E) - 1}, the vocabulary; got {low}..{high}."
             )
@@ -60,7 +60,7 @@ class TokenEmbedding(nn.Module):
 class Unembedding(nn.Module):
     """Score every token of the vocabulary.
 
-    $$ logits = x W_U^T $$
+    $$ logits = factor * x W_U^T $$
 
     Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.4: W_U may be the very matrix of the
         embeddings.
@@ -70,16 +70,23 @@ class Unembedding(nn.Module):
         d_model: Width of a vector, in features.
         vocab_size: Tokens in the vocabulary.
         tied_to: The embedding whose W_E serves as W_U. None: a matrix of its own.
+        factor: Dimensionless. T5 has 1/sqrt(d_model) where W_U is tied.
 
     Raises:
         ValueError: A size is less than 1, or not that of the embedding.
     """
 
     def __init__(
-        self, d_model: int, vocab_size: int, *, tied_to: TokenEmbedding | None = None
+        self,
+        d_model: int,
+        vocab_size: int,
+        *,
+        tied_to: TokenEmbedding | None = None,
+        factor: float = 1.0,
     ) -> None:
         super().__init__()
         check_at_least_one(d_model=d_model, vocab_size=vocab_size)
+        self.factor = factor
         if tied_to is not None and tied_to.W_E.shape != (vocab_size, d_model):
             raise ValueError(
                 f"tied_to holds [vocab d_model] = {list(tied_to.W_E.shape)}; W_U must be "
@@ -107,4 +114,5 @@ class Unembedding(nn.Module):
             ValueError: x is of another width.
         """
         check_width(x, self.W_U.shape[-1])
-        return x @ self.W_U.T
+        logits = F.linear(x, self.W_U)
+        return logits if self.factor == 1 else self.factor * logits

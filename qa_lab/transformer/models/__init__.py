@@ -16,17 +16,14 @@ from qa_lab.transformer.models.blocks import (
 )
 from qa_lab.transformer.models.own_token import (
     GuessEveryToken,
-    See,
     earlier,
     others,
     raw_keys,
-    read,
     reread,
     two_streams,
 )
 from qa_lab.transformer.models.segment_recurrence import (
     SegmentRecurrence,
-    block_with_memory,
     remember,
 )
 from qa_lab.transformer.models.stacks import Decoder, Encoder
@@ -46,18 +43,15 @@ __all__ = [
     "MaskedLanguageModel",
     "Positions",
     "Residual",
-    "See",
     "SegmentRecurrence",
     "Stream",
     "Transformer",
-    "block_with_memory",
     "earlier",
     "others",
     "post_norm",
     "pre_norm",
     "presets",
     "raw_keys",
-    "read",
     "remember",
     "reread",
     "two_streams",

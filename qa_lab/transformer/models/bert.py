@@ -70,21 +70,21 @@ class Bert(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
         segments: Int[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
         """Read the tokens.
 
         Args:
             ids: Token ids. In BERT the first is [CLS], and [SEP] ends a sentence.
-            keep: True at real tokens. None: all real.
+            real: True at real tokens. None: all real.
             segments: Which sentence each token belongs to, 0 or 1. None: 0 everywhere.
 
         Returns:
             One vector for each token, which depends on all real tokens.
 
         Raises:
-            TypeError: The ids or the segments are not whole numbers, or `keep` is not Boolean.
+            TypeError: The ids or the segments are not whole numbers, or `real` is not Boolean.
             ValueError: An id or a segment lies outside its table, there is not one segment for each
                 token, a sequence is longer than the table of positions, or it has no real token.
         """
@@ -97,8 +97,8 @@ class Bert(nn.Module):
                 f"{list(segments.shape)}."
             )
         x = self.positions(self.embedding(ids) + self.segments(segments))
-        x = self.dropout(self.embedding_norm(x, keep))
-        return self.encoder(x, keep)
+        x = self.dropout(self.embedding_norm(x, real))
+        return self.encoder(x, real)
 
     def pool(self, x: Float[Tensor, "batch length d_model"]) -> Float[Tensor, "batch d_model"]:
         r"""Summarise a sequence by its first token, [CLS].
@@ -142,14 +142,14 @@ class MaskedLanguageModel(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
         segments: Int[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length vocab"]:
         """Guess the token at each position, from all positions.
 
         Args:
             ids: Token ids, some replaced by [MASK].
-            keep: True at real tokens. None: all real.
+            real: True at real tokens. None: all real.
             segments: Which sentence each token belongs to. None: 0 everywhere.
 
         Returns:
@@ -158,5 +158,5 @@ class MaskedLanguageModel(nn.Module):
         Raises:
             ValueError: As `Bert.forward`.
         """
-        x = self.norm(gelu(self.W_T(self.bert(ids, keep, segments))))
+        x = self.norm(gelu(self.W_T(self.bert(ids, real, segments))))
         return self.unembedding(x) + self.bias

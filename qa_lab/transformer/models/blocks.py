@@ -3,11 +3,10 @@
 What a block is made of is passed in: `residual` is how a sub-layer, a norm and the stream are
 wired; `norm(d_model)`, `attention(d_model, n_heads)` and `feed_forward(d_model, d_ff)` make the
 parts; `look(length)` makes the mask of self-attention. `functools.partial(MultiHeadAttention,
-scale=1.0)` is a part with one thing changed.
+attend=DotProductAttention(scale=1.0))` is a part with one thing changed.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,18 +24,22 @@ from qa_lab.transformer.attention import (
 from qa_lab.transformer.layers import FeedForward, LayerNorm
 
 Stream = Float[Tensor, "batch length d_model"]
-Residual = Callable[[Tensor, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], Tensor]
-"""From the stream, a sub-layer and a norm to the stream, as `post_norm` and `pre_norm` do."""
+Residual = Callable[..., Tensor]
+"""From the stream, a sub-layer, a norm and perhaps a memory to the stream, as `post_norm` and
+`pre_norm` do. It may say in `final_norm` whether a stack of such blocks needs a norm at its end."""
 Look = Callable[[int, torch.device], Tensor]
 """From a length to the [query key] mask of self-attention, as `causal_mask` and `full_mask` do."""
 
 
 def post_norm(
-    x: Stream, sublayer: Callable[[Stream], Stream], norm: Callable[[Stream], Stream]
+    x: Stream,
+    sublayer: Callable[..., Stream],
+    norm: Callable[[Stream], Stream],
+    *memory: Float[Tensor, "batch key d_model"],
 ) -> Stream:
     """Add what the sub-layer says, then normalise the stream.
 
-    $$ y = norm(x + sublayer(x)) $$
+    $$ y = norm(x + sublayer(x, memory)) $$
 
     Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
 
@@ -44,19 +47,23 @@ def post_norm(
         x: The residual stream.
         sublayer: Attention or feed-forward, dropout included.
         norm: Of the stream.
+        *memory: Another stream that the sub-layer looks at, if it does.
 
     Returns:
         The stream, normalised: no path goes around the norm.
     """
-    return norm(x + sublayer(x))
+    return norm(x + sublayer(x, *memory))
 
 
 def pre_norm(
-    x: Stream, sublayer: Callable[[Stream], Stream], norm: Callable[[Stream], Stream]
+    x: Stream,
+    sublayer: Callable[..., Stream],
+    norm: Callable[[Stream], Stream],
+    *memory: Float[Tensor, "batch key d_model"],
 ) -> Stream:
     """Show the sub-layer a normalised copy, and add what it says to the stream as it was.
 
-    $$ y = x + sublayer(norm(x)) $$
+    $$ y = x + sublayer(norm(x), norm(memory)) $$
 
     Paper: Xiong et al. 2020, arXiv:2002.04745, table 1.
 
@@ -64,48 +71,71 @@ def pre_norm(
         x: The residual stream.
         sublayer: Attention or feed-forward, dropout included.
         norm: Of what the sub-layer sees.
+        *memory: Another stream that the sub-layer looks at, if it does.
 
     Returns:
         The stream, not normalised: the identity path is free from end to end.
     """
-    return x + sublayer(norm(x))
+    return x + sublayer(norm(x), *map(norm, memory))
+
+
+post_norm.final_norm = False
+pre_norm.final_norm = True
 
 
 def self_mask(
     look: Look,
     x: Float[Tensor, "batch query d_model"],
-    keep: Bool[Tensor, "batch total"] | None,
+    real: Bool[Tensor, "batch total"] | None,
     own: KVCache | None = None,
+    memory: Float[Tensor, "batch total d_model"] | None = None,
 ) -> Bool[Tensor, "#batch 1 #query key"] | Bool[Tensor, "query key"] | None:
     """Combine where a position may look with which positions hold a token.
 
     Args:
         look: Makes the [query key] mask of a whole sequence.
         x: What asks: the last positions of the sequence.
-        keep: True at real tokens, over all positions seen, x's included. None: all real.
+        real: True at real tokens, over all positions seen, x's included. None: all real.
         own: Keys of the positions before x. None: there are none.
+        memory: What is asked instead of x, over all positions. None: x is.
 
     Returns:
-        The mask over the keys that are kept and x's own. None: nothing is hidden.
+        The mask over the keys that are kept and x's own. None: nothing is hidden. A position of
+        padding that would see nothing but padding looks where it would without the token mask.
 
     Raises:
-        TypeError: `keep` is not Boolean.
-        ValueError: `keep` does not cover all positions seen, or is of another batch.
+        TypeError: `real` is not Boolean.
+        ValueError: `real` does not cover all positions seen, or is of another batch.
     """
     seen, kept = (0, 0) if own is None else (own.seen, own.kept)
     queries = x.shape[1]
     total, keys = seen + queries, kept + queries
-    if keep is not None:
-        if keep.shape[-1] != total:
-            raise ValueError(f"keep covers {keep.shape[-1]} positions; {total} have been seen.")
-        check_token_mask(keep[..., -queries:], x)
-    tokens = None if keep is None else over_keys(keep[:, -keys:])
+    if memory is not None:
+        total = keys = memory.shape[1]
+        if queries > total:
+            raise ValueError(f"{queries} positions cannot be the last of a memory of {total}.")
+    if real is not None:
+        if real.shape[-1] != total:
+            raise ValueError(f"real covers {real.shape[-1]} positions; {total} have been seen.")
+        check_token_mask(real[..., -queries:], x, "real")
+    tokens = None if real is None else over_keys(real[:, -keys:])
     # From an encoder nothing is hidden, nor from the last position of a decoder; and the fused path
     # is faster without a mask than with one that hides nothing.
     if look is full_mask or (look is causal_mask and queries == 1):
         return tokens
     mask = look(total, x.device)[..., -queries:, -keys:]
-    return mask if tokens is None else mask & tokens
+    if tokens is None:
+        return mask
+    both = mask & tokens
+    answers = both.any(-1, keepdim=True) | real[:, None, -queries:, None]
+    return torch.where(answers, both, mask)
+
+
+def of_tokens(
+    norm: nn.Module, real: Bool[Tensor, "batch total"] | None
+) -> Callable[[Float[Tensor, "batch length d_model"]], Float[Tensor, "batch length d_model"]]:
+    """Tell a norm which positions of a stream, the last of those seen, hold a token."""
+    return lambda x: norm(x, None if real is None else real[:, -x.shape[1] :])
 
 
 class EncoderBlock(nn.Module):
@@ -123,7 +153,7 @@ class EncoderBlock(nn.Module):
         n_heads: Attention heads.
         d_ff: Inner width of the feed-forward network, in features.
         residual: `post_norm`, `pre_norm`, or another wiring.
-        norm: Makes a norm, `norm(d_model)`, called as `norm(x, keep)`.
+        norm: Makes a norm, `norm(d_model)`, called as `norm(x, real)`.
         attention: Makes the attention, `attention(d_model, n_heads)`.
         feed_forward: Makes the feed-forward network, `feed_forward(d_model, d_ff)`.
         look: Makes the [query key] mask of self-attention, `look(length, device)`.
@@ -156,37 +186,45 @@ class EncoderBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length d_model"],
-        keep: Bool[Tensor, "batch total"] | None = None,
+        real: Bool[Tensor, "batch total"] | None = None,
         cache: LayerCache | None = None,
+        memory: Float[Tensor, "batch total d_model"] | None = None,
+        *,
+        look: Look | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
         """Pass the stream through both sub-layers.
 
         Args:
             x: The residual stream.
-            keep: True at real tokens, those that the cache has seen included. None: all real.
+            real: True at real tokens, those that the cache has seen included. None: all real.
             cache: Keys and values of the positions before x; x's are appended. None: x is all.
+            memory: What attention looks at instead of x: the stream of the same sequence, of which
+                x's positions are the last, as an earlier segment or another reading has left it.
+                None: x itself.
+            look: Where x may look this time. None: as the block was made.
 
         Returns:
             The residual stream. At padded positions its values mean nothing.
 
         Raises:
-            TypeError: `keep` is not Boolean, or x holds whole numbers.
-            ValueError: x is not [batch length d_model], holds no token, or `keep` does not cover
+            TypeError: `real` is not Boolean, or x holds whole numbers.
+            ValueError: x is not [batch length d_model], holds no token, or `real` does not cover
                 all positions.
         """
         check_vectors(x, self.d_model)
         own = None if cache is None else cache.own
-        mask = self_mask(self.look, x, keep, own)
-        keep = None if keep is None else keep[:, -x.shape[1] :]
+        keep = self_mask(self.look if look is None else look, x, real, own, memory)
+        asked = () if memory is None else (memory,)
         x = self.residual(
             x,
-            lambda h: self.dropout(self.attention(h, keep=mask, cache=own)),
-            partial(self.attention_norm, keep=keep),
+            lambda h, *m: self.dropout(self.attention(h, *m, keep=keep, cache=own)),
+            of_tokens(self.attention_norm, real),
+            *asked,
         )
         return self.residual(
             x,
             lambda h: self.dropout(self.feed_forward(h)),
-            partial(self.feed_forward_norm, keep=keep),
+            of_tokens(self.feed_forward_norm, real),
         )
 
 
@@ -204,9 +242,10 @@ class DecoderBlock(nn.Module):
         n_heads: Attention heads.
         d_ff: Inner width of the feed-forward network, in features.
         residual: `post_norm`, `pre_norm`, or another wiring.
-        norm: Makes a norm, `norm(d_model)`, called as `norm(x, keep)`.
+        norm: Makes a norm, `norm(d_model)`, called as `norm(x, real)`.
         attention: Makes the self-attention, `attention(d_model, n_heads)`.
-        cross_attention: Makes the attention to the memory. None: as `attention`.
+        cross_attention: Makes the attention to the memory. None: as `attention`, without positions,
+            which belong to one sequence.
         feed_forward: Makes the feed-forward network, `feed_forward(d_model, d_ff)`.
         look: Makes the [query key] mask of self-attention, `look(length, device)`.
         dropout: Probability of dropping, in [0, 1).
@@ -232,7 +271,12 @@ class DecoderBlock(nn.Module):
         self.d_model = d_model
         self.self_attention = attention(d_model, n_heads)
         self.self_attention_norm = norm(d_model)
-        self.cross_attention = (cross_attention or attention)(d_model, n_heads)
+        if cross_attention is None:
+            self.cross_attention = attention(d_model, n_heads)
+            if hasattr(self.cross_attention, "without_positions"):
+                self.cross_attention.without_positions()
+        else:
+            self.cross_attention = cross_attention(d_model, n_heads)
         self.cross_attention_norm = norm(d_model)
         self.feed_forward = feed_forward(d_model, d_ff)
         self.feed_forward_norm = norm(d_model)
@@ -242,8 +286,8 @@ class DecoderBlock(nn.Module):
         self,
         y: Float[Tensor, "batch target d_model"],
         memory: Float[Tensor, "batch source d_model"],
-        keep: Bool[Tensor, "batch total"] | None = None,
-        memory_keep: Bool[Tensor, "batch source"] | None = None,
+        real: Bool[Tensor, "batch total"] | None = None,
+        memory_real: Bool[Tensor, "batch source"] | None = None,
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "batch target d_model"]:
         """Pass the stream through the three sub-layers.
@@ -251,9 +295,9 @@ class DecoderBlock(nn.Module):
         Args:
             y: The residual stream of the target.
             memory: The encoder's output.
-            keep: True at real target tokens, those that the cache has seen included. None: all
+            real: True at real target tokens, those that the cache has seen included. None: all
                 real.
-            memory_keep: True at real source tokens. None: all real.
+            memory_real: True at real source tokens. None: all real.
             cache: Keys and values of the positions before y, and of the memory, which it reads
                 once. None: y is all.
 
@@ -266,24 +310,23 @@ class DecoderBlock(nn.Module):
                 different batches, or a mask does not cover all positions.
         """
         check_vectors(y, self.d_model, "y")
-        if memory_keep is not None:
-            check_token_mask(memory_keep, memory, "memory_keep", "memory")
+        if memory_real is not None:
+            check_token_mask(memory_real, memory, "memory_real", "memory")
         own, read = (None, None) if cache is None else (cache.own, cache.memory)
-        mask = self_mask(self.look, y, keep, own)
-        keep = None if keep is None else keep[:, -y.shape[1] :]
-        memory_mask = None if memory_keep is None else over_keys(memory_keep)
+        keep = self_mask(self.look, y, real, own)
+        keep_memory = None if memory_real is None else over_keys(memory_real)
         y = self.residual(
             y,
-            lambda h: self.dropout(self.self_attention(h, keep=mask, cache=own)),
-            partial(self.self_attention_norm, keep=keep),
+            lambda h: self.dropout(self.self_attention(h, keep=keep, cache=own)),
+            of_tokens(self.self_attention_norm, real),
         )
         y = self.residual(
             y,
-            lambda h: self.dropout(self.cross_attention(h, memory, memory_mask, read)),
-            partial(self.cross_attention_norm, keep=keep),
+            lambda h: self.dropout(self.cross_attention(h, memory, keep_memory, read)),
+            of_tokens(self.cross_attention_norm, real),
         )
         return self.residual(
             y,
             lambda h: self.dropout(self.feed_forward(h)),
-            partial(self.feed_forward_norm, keep=keep),
+            of_tokens(self.feed_forward_norm, real),
         )

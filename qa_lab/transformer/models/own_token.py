@@ -13,12 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from qa_lab.transformer.layers import TokenEmbedding, Unembedding
-from qa_lab.transformer.models.blocks import EncoderBlock, Stream
+from qa_lab.transformer.models.blocks import Look, Stream
 from qa_lab.transformer.models.stacks import Encoder
 from qa_lab.transformer.positions import LearnedPositions
-
-See = Callable[[int], Tensor]
-"""From a length to a [query key] mask, True where a query may look."""
 
 
 def others(length: int, device: torch.device | None = None) -> Bool[Tensor, "{length} {length}"]:
@@ -36,9 +33,7 @@ def others(length: int, device: torch.device | None = None) -> Bool[Tensor, "{le
     return ~torch.eye(length, dtype=torch.bool, device=device)
 
 
-def earlier(
-    rank: Int[Tensor, " length"], *, itself: bool = False
-) -> Callable[[int], Bool[Tensor, "length length"]]:
+def earlier(rank: Int[Tensor, " length"], *, itself: bool = False) -> Look:
     """Let every position look at those that come earlier in some order of the positions.
 
     $$ keep_{qk} = [rank_k < rank_q],  with <= if itself $$
@@ -52,37 +47,14 @@ def earlier(
         itself: Whether a position may look at itself.
 
     Returns:
-        From the length to the look mask.
+        Makes the look mask, for sequences as long as `rank`.
     """
     keep = rank <= rank[:, None] if itself else rank < rank[:, None]
     first = torch.diag(rank == rank.min())
-    return lambda length: keep | first
+    return lambda length, device=None: (keep | first).to(device)
 
 
-def read(
-    block: EncoderBlock,
-    queries: Stream,
-    memory: Stream,
-    keep: Bool[Tensor, "length length"] | None = None,
-) -> Stream:
-    """Run an encoder block with keys and values from elsewhere.
-
-    $$ y = residual(queries, attention(., memory)),  out = residual(y, feed_forward) $$
-
-    Args:
-        block: Whose parts and weights are used.
-        queries: The residual stream: what asks, and what the answer is added to.
-        memory: What is asked.
-        keep: True where a query may look. None: everywhere.
-
-    Returns:
-        The residual stream of the queries.
-    """
-    y = block.residual(queries, lambda h: block.attention(h, memory, keep), block.attention_norm)
-    return block.residual(y, block.feed_forward, block.feed_forward_norm)
-
-
-def reread(encoder: Encoder, places: Stream, tokens: Stream, *, see: See = others) -> Stream:
+def reread(encoder: Encoder, places: Stream, tokens: Stream, *, see: Look = others) -> Stream:
     """Ask from the positions alone; what one layer found is what the next one looks at.
 
     Args:
@@ -95,13 +67,13 @@ def reread(encoder: Encoder, places: Stream, tokens: Stream, *, see: See = other
         What the last layer found. In the first layer no position sees its own token; from the
         second on, it may hear of it from the others.
     """
-    keep, memory = see(tokens.shape[1]), tokens
+    memory = tokens
     for block in encoder.blocks:
-        memory = read(block, places.expand_as(tokens), memory, keep)
+        memory = block(places.expand_as(tokens), memory=memory, look=see)
     return memory
 
 
-def raw_keys(encoder: Encoder, places: Stream, tokens: Stream, *, see: See = others) -> Stream:
+def raw_keys(encoder: Encoder, places: Stream, tokens: Stream, *, see: Look = others) -> Stream:
     """Ask in a stream that starts from the positions; look, in every layer, at the tokens.
 
     Paper: Shin et al. 2020, arXiv:2004.08097 (T-TA).
@@ -115,14 +87,14 @@ def raw_keys(encoder: Encoder, places: Stream, tokens: Stream, *, see: See = oth
     Returns:
         The stream. It holds nothing of a position's own token, at any depth, unless `see` shows it.
     """
-    keep, stream = see(tokens.shape[1]), places.expand_as(tokens)
+    stream = places.expand_as(tokens)
     for block in encoder.blocks:
-        stream = read(block, stream, tokens, keep)
+        stream = block(stream, memory=tokens, look=see)
     return stream
 
 
 def two_streams(
-    encoder: Encoder, places: Stream, tokens: Stream, *, see: See, content_sees: See
+    encoder: Encoder, places: Stream, tokens: Stream, *, see: Look, content_sees: Look
 ) -> Stream:
     """Ask in one stream, and let another, which sees the tokens, give the keys.
 
@@ -140,12 +112,11 @@ def two_streams(
         The query stream. With `earlier(rank)` and `earlier(rank, itself=True)` it depends on
         earlier tokens of the order only.
     """
-    length = tokens.shape[1]
     asks, content = places.expand_as(tokens), tokens
     for block in encoder.blocks:
         asks, content = (
-            read(block, asks, content, see(length)),
-            read(block, content, content, content_sees(length)),
+            block(asks, memory=content, look=see),
+            block(content, look=content_sees),
         )
     return asks
 

@@ -4,27 +4,37 @@ A preset *is* its model: with the same weights it gives the same logits. The con
 published sizes, `gpt2(**GPT2_SMALL)`.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from qa_lab.transformer.attention import MultiHeadAttention
+from qa_lab.transformer.attention import DotProductAttention, MultiHeadAttention
 from qa_lab.transformer.attention.multi_head import check_heads
 from qa_lab.transformer.layers import (
     FeedForward,
     GatedFeedForward,
     RMSNorm,
     TokenEmbedding,
+    Unembedding,
     gelu_tanh,
 )
 from qa_lab.transformer.models.bert import Bert
 from qa_lab.transformer.models.blocks import EncoderBlock, pre_norm
 from qa_lab.transformer.models.whole import DecoderOnly, Transformer
-from qa_lab.transformer.positions import LearnedPositions, Rotary, no_positions, rotate_halves
+from qa_lab.transformer.positions import (
+    LearnedPositions,
+    Rotary,
+    T5Bias,
+    no_positions,
+    rotate_halves,
+)
 
 Model = TypeVar("Model", bound=nn.Module)
+UNBIASED = partial(FeedForward, bias=False)
+"""Makes the feed-forward network of T5."""
 
 ORIGINAL_BASE = {"vocab_size": 37_000, "d_model": 512, "n_heads": 8, "d_ff": 2048, "n_layers": 6}
 """Vaswani et al. 2017, arXiv:1706.03762, table 3 and section 5.1: 63 082 496 parameters here, and
@@ -48,6 +58,16 @@ GPT2_SMALL = {
     "max_length": 1024,
 }
 """Radford et al. 2019, the smallest model: 124 439 808 parameters."""
+T5_SMALL = {
+    "vocab_size": 32_128,
+    "d_model": 512,
+    "n_heads": 8,
+    "d_ff": 2048,
+    "n_layers": 6,
+    "d_k": 64,
+}
+"""Raffel et al. 2019, arXiv:1910.10683, section 3.7 (Small): 60 506 624 parameters, with the
+vocabulary padded as published."""
 LLAMA_7B = {
     "vocab_size": 32_000,
     "d_model": 4096,
@@ -173,6 +193,77 @@ def gpt2(
         dropout=dropout,
     )
     return start_small(model, residual_factor=(2 * n_layers) ** -0.5)
+
+
+def t5(
+    vocab_size: int,
+    d_model: int,
+    n_heads: int,
+    d_ff: int,
+    n_layers: int,
+    *,
+    d_k: int | None = None,
+    feed_forward: Callable[[int, int], nn.Module] = UNBIASED,
+    tied: bool = True,
+    eps: float = 1e-6,
+    dropout: float = 0.1,
+) -> Transformer:
+    """Make T5: a pre-norm encoder-decoder with RMSNorm and a learned bias for every distance.
+
+    No biases in its layers, no scale on its scores: the initial weights were to see to it. Encoder
+    and decoder have a table of distances each, which all their layers share; cross-attention has
+    none. The table of the encoder tells past from future.
+
+    Paper: Raffel et al. 2019, arXiv:1910.10683, section 2.1; the scale of the logits where W_U is
+        tied, as in its published code.
+    Departs: no dropout on attention weights and inside the feed-forward network; weights start at
+        N(0, 0.02^2), where that code has a standard deviation for each kind of matrix.
+
+    Args:
+        vocab_size: Tokens that source and target share.
+        d_model: Width of the stream, in features.
+        n_heads: Attention heads.
+        d_ff: Inner width of the feed-forward networks, in features.
+        n_layers: Blocks in the encoder, and again in the decoder.
+        d_k: Width of a query, key and value, per head. None: d_model / n_heads.
+        feed_forward: Makes the feed-forward network. For version 1.1:
+            `partial(GatedFeedForward, activation=gelu_tanh)`, and tied=False.
+        tied: Whether the embeddings and W_U are one matrix. The embeddings are, either way.
+        eps: Of RMSNorm, in the units of the stream squared.
+        dropout: Probability of dropping.
+
+    Returns:
+        The model, in training mode, its weights drawn from N(0, 0.02^2).
+    """
+
+    def attention(bidirectional: bool) -> Callable[[int, int], MultiHeadAttention]:
+        return partial(
+            MultiHeadAttention,
+            d_k=d_k,
+            bias=False,
+            attend=DotProductAttention(scale=1.0),
+            score_bias=T5Bias(n_heads, bidirectional=bidirectional),
+        )
+
+    embedding = TokenEmbedding(vocab_size, d_model, factor=1.0)
+    model = Transformer(
+        vocab_size,
+        d_model,
+        n_heads,
+        d_ff,
+        n_layers,
+        embed=lambda *_: embedding,
+        unembed=partial(Unembedding, factor=d_model**-0.5 if tied else 1.0),
+        positions=no_positions,
+        norm=partial(RMSNorm, eps=eps),
+        feed_forward=feed_forward,
+        residual=pre_norm,
+        encoder={"attention": attention(bidirectional=True)},
+        decoder={"attention": attention(bidirectional=False)},
+        tied=tied,
+        dropout=dropout,
+    )
+    return start_small(model)
 
 
 def llama(

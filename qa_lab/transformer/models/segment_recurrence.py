@@ -1,66 +1,18 @@
 """Segment recurrence: a long text, segment by segment, each seeing what the blocks saw before it.
 
 Every block remembers its own inputs of the last positions, without their gradient. The next segment
-asks; memory and segment are asked. A layer reaches `memory_length` further back than the one below
-it, so the stack reaches further than any one attention.
+asks; memory and segment are asked, as the `memory` of the block. A layer reaches `memory_length`
+further back than the one below it, so the stack reaches further than any one attention.
 """
 
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_vectors
-from qa_lab.transformer.attention import KVCache
-from qa_lab.transformer.models.blocks import EncoderBlock
 from qa_lab.transformer.models.stacks import Encoder
-
-
-def block_with_memory(
-    block: EncoderBlock,
-    x: Float[Tensor, "batch length d_model"],
-    memory: Float[Tensor, "batch remembered d_model"],
-) -> Float[Tensor, "batch length d_model"]:
-    r"""Pass a segment through a block whose attention sees a memory before the segment.
-
-    $$ \tilde h = [SG(m) \circ h],  Q = h W^Q,  K = \tilde h W^K,  V = \tilde h W^V $$
-
-    SG stops the gradient. The residual stream runs over memory and segment together, so that the
-    memory is normalised as the segment is; only the segment asks, and only it goes on.
-
-    Paper: Dai et al. 2019, arXiv:1901.02860, section 3.2.
-    Departs: positions are the business of the block's attention. They must be relative, a
-        `score_bias` or a `rotate`, as the memory's first position counts as 0 in every segment.
-
-    Args:
-        block: Its `look` says where the segment's queries, the last of memory and segment, may
-            look: `causal_mask` in a language model, `window_mask` to bound the reach.
-        x: The residual stream of the segment.
-        memory: The residual stream that this block received before, the oldest first.
-
-    Returns:
-        The residual stream of the segment, from which no gradient reaches the memory.
-
-    Raises:
-        ValueError: Memory and segment are of different batches or widths.
-    """
-    check_memory(memory, x)
-    length, total = x.shape[1], memory.shape[1] + x.shape[1]
-    look = block.look(total, x.device)[..., -length:, :]
-
-    def attend(h: Tensor) -> Tensor:
-        before = KVCache()
-        before.extend(*block.attention.keys_and_values(h[:, :-length]))
-        out = block.dropout(block.attention(h[:, -length:], keep=look, cache=before))
-        return F.pad(out, (0, 0, total - length, 0))  # rows for the memory, dropped below
-
-    both = torch.cat([memory.detach(), x], dim=1)
-    x = block.residual(both, attend, block.attention_norm)[:, -length:]
-    return block.residual(
-        x, lambda h: block.dropout(block.feed_forward(h)), block.feed_forward_norm
-    )
 
 
 def remember(
@@ -92,16 +44,22 @@ def remember(
 
 
 class SegmentRecurrence(nn.Module):
-    """A stack of blocks that reads a sequence segment by segment, as a recurrent network does.
+    r"""A stack of blocks that reads a sequence segment by segment, as a recurrent network does.
 
-    $$ h_n, m_n' = block_n(h_{n-1}, m_n), remember(m_n, h_{n-1}) $$
+    $$ \tilde h = [SG(m_n) \circ h_{n-1}],
+       h_n = block_n(h_{n-1}, \tilde h),  m_n' = remember(m_n, h_{n-1}) $$
+
+    SG stops the gradient. Only the segment asks, and only it goes on; memory and segment are
+    normalised alike.
 
     Paper: Dai et al. 2019, arXiv:1901.02860, section 3.2.
-    Departs: the paper's relative position encoding is left to the attention; see
-        `block_with_memory`.
+    Departs: positions are the business of the blocks' attention. They must be relative, a
+        `score_bias` or a `rotate`, as the memory's first position counts as 0 in every segment.
 
     Args:
-        encoder: The blocks, causal if it is a language model, and the norm after them.
+        encoder: The blocks and the norm after them. Their `look` says where the segment, the last
+            part of memory and segment, may look: `causal_mask` in a language model, `window_mask`
+            to bound the reach.
         memory_length: M, positions that each block remembers, in tokens. 0: none.
 
     Raises:
@@ -145,7 +103,7 @@ class SegmentRecurrence(nn.Module):
         for block, memory in zip(blocks, memories, strict=True):
             check_memory(memory, x)
             kept.append(remember(memory, x, self.memory_length))
-            x = block_with_memory(block, x, memory)
+            x = block(x, memory=torch.cat([memory.detach(), x], dim=1))
         norm = self.encoder.norm
         return (x if norm is None else norm(x)), kept
 

@@ -1,52 +1,73 @@
 """Blocks on top of each other: the encoder and the decoder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from qa_lab.transformer._checks import check_at_least_one
+from qa_lab.transformer._checks import check_at_least_one, values_are_checked
 from qa_lab.transformer.attention import Cache, LayerCache
 from qa_lab.transformer.layers import LayerNorm
 from qa_lab.transformer.models.blocks import (
     DecoderBlock,
     EncoderBlock,
     Residual,
+    of_tokens,
     post_norm,
-    pre_norm,
 )
 
 
-def final_norm(
-    residual: Residual, norm: Callable[[int], nn.Module], d_model: int
-) -> nn.Module | None:
-    """Make the norm after the last block, which only a pre-norm stack needs.
+def needs_final_norm(residual: Residual, final_norm: bool | None) -> bool:
+    """Decide whether a stack ends in a norm, which only one that leaves its stream as it is needs.
 
     Paper: Xiong et al. 2020, arXiv:2002.04745, table 1 (its last row is the final norm of
         pre-norm).
 
     Args:
         residual: How the blocks are wired.
-        norm: Makes a norm, `norm(d_model)`.
-        d_model: Width of the stream, in features.
+        final_norm: What was asked for. None: as the wiring says, in its own `final_norm`.
 
     Returns:
-        A norm for `pre_norm`; None for any other wiring, as post-norm leaves the stream normalised.
+        The answer: True for `pre_norm` and False for `post_norm`, if nothing was asked for.
+
+    Raises:
+        ValueError: Nothing was asked for, and the wiring does not say.
     """
-    return norm(d_model) if residual is pre_norm else None
+    if final_norm is None:
+        final_norm = getattr(residual, "final_norm", None)
+    if final_norm is None:
+        raise ValueError(
+            "this residual does not say whether it leaves the stream normalised: give "
+            "final_norm=True, as pre-norm needs, or final_norm=False."
+        )
+    return final_norm
 
 
-def layers_of(cache: Cache | None, blocks: nn.ModuleList) -> Sequence[LayerCache] | Sequence[None]:
-    """Hand out a cache layer by layer, or None to every layer.
+def each_block(
+    blocks: nn.ModuleList, cache: Cache | None
+) -> Iterator[tuple[Callable[..., Tensor], LayerCache | None]]:
+    """Hand out the blocks with what each remembers.
+
+    All of them are given the same masks, so the first reads their values and the others do not.
 
     Raises:
         ValueError: The cache was made for another number of layers.
     """
-    if cache is None:
-        return [None] * len(blocks)
-    if len(cache.layers) != len(blocks):
-        raise ValueError(f"a cache of {len(cache.layers)} layers for {len(blocks)} blocks.")
-    return cache.layers
+    layers = [None] * len(blocks) if cache is None else cache.layers
+    if len(layers) != len(blocks):
+        raise ValueError(f"a cache of {len(layers)} layers for {len(blocks)} blocks.")
+    for number, (block, layer) in enumerate(zip(blocks, layers, strict=True)):
+        yield (block if number == 0 else partial(trusting, block)), layer
+
+
+def trusting(block: Callable[..., Tensor], *inputs: object) -> Tensor:
+    """Run a block on masks whose values have been checked."""
+    if torch.compiler.is_compiling():  # nothing is checked then
+        return block(*inputs)
+    with values_are_checked():
+        return block(*inputs)
 
 
 class Encoder(nn.Module):
@@ -62,7 +83,9 @@ class Encoder(nn.Module):
         d_ff: Inner width of the feed-forward networks, in features.
         n_layers: Blocks.
         residual: `post_norm`, `pre_norm`, or another wiring.
-        norm: Makes a norm, `norm(d_model)`, called as `norm(x, keep)`.
+        norm: Makes a norm, `norm(d_model)`, called as `norm(x, real)`.
+        final_norm: Whether the stack ends in a norm. None: as `residual` says, True for `pre_norm`
+            and False for `post_norm`.
         **block: Further arguments of `EncoderBlock`.
 
     Raises:
@@ -78,6 +101,7 @@ class Encoder(nn.Module):
         *,
         residual: Residual = post_norm,
         norm: Callable[[int], nn.Module] = LayerNorm,
+        final_norm: bool | None = None,
         **block: object,
     ) -> None:
         super().__init__()
@@ -86,31 +110,30 @@ class Encoder(nn.Module):
             EncoderBlock(d_model, n_heads, d_ff, residual=residual, norm=norm, **block)
             for _ in range(n_layers)
         )
-        self.norm = final_norm(residual, norm, d_model)
+        self.norm = norm(d_model) if needs_final_norm(residual, final_norm) else None
 
     def forward(
         self,
         x: Float[Tensor, "batch length d_model"],
-        keep: Bool[Tensor, "batch total"] | None = None,
+        real: Bool[Tensor, "batch total"] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
         """Pass the stream through every block.
 
         Args:
             x: The residual stream.
-            keep: True at real tokens, those that the cache has seen included. None: all real.
+            real: True at real tokens, those that the cache has seen included. None: all real.
             cache: What the blocks remember of the positions before x. None: x is all.
 
         Returns:
             The residual stream. At padded positions its values mean nothing.
 
         Raises:
-            ValueError: `keep` does not cover all positions, or the cache has other layers.
+            ValueError: `real` does not cover all positions, or the cache has other layers.
         """
-        for block, layer in zip(self.blocks, layers_of(cache, self.blocks), strict=True):
-            x = block(x, keep, layer)
-        keep = None if keep is None else keep[:, -x.shape[1] :]
-        return x if self.norm is None else self.norm(x, keep)
+        for run, layer in each_block(self.blocks, cache):
+            x = run(x, real, layer)
+        return x if self.norm is None else of_tokens(self.norm, real)(x)
 
 
 class Decoder(nn.Module):
@@ -126,7 +149,9 @@ class Decoder(nn.Module):
         d_ff: Inner width of the feed-forward networks, in features.
         n_layers: Blocks.
         residual: `post_norm`, `pre_norm`, or another wiring.
-        norm: Makes a norm, `norm(d_model)`, called as `norm(x, keep)`.
+        norm: Makes a norm, `norm(d_model)`, called as `norm(x, real)`.
+        final_norm: Whether the stack ends in a norm. None: as `residual` says, True for `pre_norm`
+            and False for `post_norm`.
         **block: Further arguments of `DecoderBlock`.
 
     Raises:
@@ -142,6 +167,7 @@ class Decoder(nn.Module):
         *,
         residual: Residual = post_norm,
         norm: Callable[[int], nn.Module] = LayerNorm,
+        final_norm: bool | None = None,
         **block: object,
     ) -> None:
         super().__init__()
@@ -150,14 +176,14 @@ class Decoder(nn.Module):
             DecoderBlock(d_model, n_heads, d_ff, residual=residual, norm=norm, **block)
             for _ in range(n_layers)
         )
-        self.norm = final_norm(residual, norm, d_model)
+        self.norm = norm(d_model) if needs_final_norm(residual, final_norm) else None
 
     def forward(
         self,
         y: Float[Tensor, "batch target d_model"],
         memory: Float[Tensor, "batch source d_model"],
-        keep: Bool[Tensor, "batch total"] | None = None,
-        memory_keep: Bool[Tensor, "batch source"] | None = None,
+        real: Bool[Tensor, "batch total"] | None = None,
+        memory_real: Bool[Tensor, "batch source"] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "batch target d_model"]:
         """Pass the stream through every block.
@@ -165,9 +191,9 @@ class Decoder(nn.Module):
         Args:
             y: The residual stream of the target.
             memory: The encoder's output.
-            keep: True at real target tokens, those that the cache has seen included. None: all
+            real: True at real target tokens, those that the cache has seen included. None: all
                 real.
-            memory_keep: True at real source tokens. None: all real.
+            memory_real: True at real source tokens. None: all real.
             cache: What the blocks remember of the positions before y, and of the memory. None: y is
                 all.
 
@@ -175,9 +201,8 @@ class Decoder(nn.Module):
             The residual stream. At padded positions its values mean nothing.
 
         Raises:
-            ValueError: `keep` does not cover all positions, or the cache has other layers.
+            ValueError: `real` does not cover all positions, or the cache has other layers.
         """
-        for block, layer in zip(self.blocks, layers_of(cache, self.blocks), strict=True):
-            y = block(y, memory, keep, memory_keep, layer)
-        keep = None if keep is None else keep[:, -y.shape[1] :]
-        return y if self.norm is None else self.norm(y, keep)
+        for run, layer in each_block(self.blocks, cache):
+            y = run(y, memory, real, memory_real, layer)
+        return y if self.norm is None else of_tokens(self.norm, real)(y)

@@ -4,12 +4,13 @@ The keyword arguments that a model does not name (`norm`, `attention`, `feed_for
 `dropout`) go to its blocks: see `EncoderBlock`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from qa_lab.transformer._checks import check_at_least_one
+from qa_lab.transformer._checks import check_at_least_one, to_be_read
 from qa_lab.transformer.attention import Cache, causal_mask
 from qa_lab.transformer.layers import TokenEmbedding, Unembedding, every_token
 from qa_lab.transformer.models.blocks import Residual, pre_norm
@@ -28,6 +29,19 @@ def place(
 ) -> Float[Tensor, "batch length d_model"]:
     """Tell embeddings their positions, which follow those that the cache has seen."""
     return positions(x) if cache is None else positions(x, cache.seen)
+
+
+def check_begins(real: Tensor | None, name: str = "real") -> None:
+    """Refuse padding before the first token, which would tell the others wrong positions.
+
+    Raises:
+        ValueError: A row begins with padding.
+    """
+    if real is not None and real.ndim == 2 and to_be_read(real) and not real[:, 0].all():
+        raise ValueError(
+            f"row {int(real[:, 0].int().argmin())} of {name} begins with padding, so its tokens "
+            "would be told other positions: pad on the right."
+        )
 
 
 class Transformer(nn.Module):
@@ -49,6 +63,10 @@ class Transformer(nn.Module):
         positions: Called as `positions(x)` on embeddings.
         tied: Whether both embeddings and W_U are one matrix.
         dropout: Probability of dropping, in [0, 1).
+        unembed: Makes what gives the logits, `unembed(d_model, vocab_size, tied_to=)`.
+        encoder: Further arguments of the encoder alone.
+        decoder: Further arguments of the decoder alone, `cross_attention` for instance.
+        cross_attention: Makes the attention to the memory. None: as `attention`, without positions.
         **block: Further arguments of both stacks: `residual`, `norm`, `attention`, `feed_forward`.
     """
 
@@ -64,16 +82,22 @@ class Transformer(nn.Module):
         positions: Positions = add_sinusoidal_positions,
         tied: bool = True,
         dropout: float = 0.0,
+        unembed: Callable[..., nn.Module] = Unembedding,
+        encoder: Mapping[str, object] = MappingProxyType({}),
+        decoder: Mapping[str, object] = MappingProxyType({}),
+        cross_attention: Callable[[int, int], nn.Module] | None = None,
         **block: object,
     ) -> None:
         super().__init__()
+        block = {"dropout": dropout, **block}
+        sizes = (d_model, n_heads, d_ff, n_layers)
         self.source_embedding = embed(vocab_size, d_model)
         self.target_embedding = self.source_embedding if tied else embed(vocab_size, d_model)
         self.positions = positions
         self.dropout = nn.Dropout(dropout)
-        self.encoder = Encoder(d_model, n_heads, d_ff, n_layers, dropout=dropout, **block)
-        self.decoder = Decoder(d_model, n_heads, d_ff, n_layers, dropout=dropout, **block)
-        self.unembedding = Unembedding(
+        self.encoder = Encoder(*sizes, **{**block, **encoder})
+        self.decoder = Decoder(*sizes, **{"cross_attention": cross_attention, **block, **decoder})
+        self.unembedding = unembed(
             d_model, vocab_size, tied_to=self.target_embedding if tied else None
         )
 
@@ -81,16 +105,16 @@ class Transformer(nn.Module):
         self,
         source_ids: Int[Tensor, "batch source"],
         target_ids: Int[Tensor, "batch target"],
-        source_keep: Bool[Tensor, "batch source"] | None = None,
-        target_keep: Bool[Tensor, "batch target"] | None = None,
+        source_real: Bool[Tensor, "batch source"] | None = None,
+        target_real: Bool[Tensor, "batch target"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
         """Predict, at each target position, the token after it.
 
         Args:
             source_ids: The source.
             target_ids: The target, beginning with the start token.
-            source_keep: True at real source tokens. None: all real.
-            target_keep: True at real target tokens. None: all real.
+            source_real: True at real source tokens. None: all real.
+            target_real: True at real target tokens. None: all real.
 
         Returns:
             Logits. Position t depends on the source and on target positions 0..t only.
@@ -98,33 +122,34 @@ class Transformer(nn.Module):
         Raises:
             ValueError: An id lies outside the vocabulary, or a sequence has no real token.
         """
-        memory = self.encode(source_ids, source_keep)
-        return self.decode(target_ids, memory, target_keep, source_keep)
+        memory = self.encode(source_ids, source_real)
+        return self.decode(target_ids, memory, target_real, source_real)
 
     def encode(
         self,
         source_ids: Int[Tensor, "batch source"],
-        source_keep: Bool[Tensor, "batch source"] | None = None,
+        source_real: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch source d_model"]:
         """Read the source into a memory, one vector for each token."""
         x = self.dropout(self.positions(self.source_embedding(source_ids)))
-        return self.encoder(x, source_keep)
+        return self.encoder(x, source_real)
 
     def decode(
         self,
         target_ids: Int[Tensor, "batch target"],
         memory: Float[Tensor, "batch source d_model"],
-        target_keep: Bool[Tensor, "batch total"] | None = None,
-        source_keep: Bool[Tensor, "batch source"] | None = None,
+        target_real: Bool[Tensor, "batch total"] | None = None,
+        source_real: Bool[Tensor, "batch source"] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
         """Predict each next target token from the memory; see `forward`.
 
         With a cache, `target_ids` are the tokens that follow those it has seen, the memory is read
-        at the first call only, and `target_keep` covers the tokens seen too.
+        at the first call only, and `target_real` covers the tokens seen too.
         """
+        check_begins(target_real, "target_real")
         y = self.dropout(place(self.positions, self.target_embedding(target_ids), cache))
-        return self.unembedding(self.decoder(y, memory, target_keep, source_keep, cache))
+        return self.unembedding(self.decoder(y, memory, target_real, source_real, cache))
 
     def new_cache(self, window: int | None = None) -> Cache:
         """Make an empty cache for `decode`; see `Cache`."""
@@ -184,14 +209,14 @@ class DecoderOnly(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch total"] | None = None,
+        real: Bool[Tensor, "batch total"] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "batch length vocab"]:
         """Predict, at each position, the token after it.
 
         Args:
-            ids: Token ids, padded on the right: a first token hidden as padding would see no key.
-            keep: True at real tokens, those that the cache has seen included. None: all real.
+            ids: Token ids, padded on the right: what comes first is at position 0.
+            real: True at real tokens, those that the cache has seen included. None: all real.
             cache: What the model remembers of the tokens before `ids`. None: `ids` is all.
 
         Returns:
@@ -200,8 +225,9 @@ class DecoderOnly(nn.Module):
         Raises:
             ValueError: An id lies outside the vocabulary, or a first token is padding.
         """
+        check_begins(real)
         x = self.dropout(place(self.positions, self.embedding(ids), cache))
-        return self.unembedding(self.stack(x, keep, cache))
+        return self.unembedding(self.stack(x, real, cache))
 
     def new_cache(self, window: int | None = None) -> Cache:
         """Make an empty cache for `forward`; see `Cache`."""
@@ -258,13 +284,13 @@ class EncoderOnly(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length classes"] | Float[Tensor, "batch classes"]:
         """Classify each token, or each sequence, as `pool` says.
 
         Args:
             ids: Token ids.
-            keep: True at real tokens. None: all real.
+            real: True at real tokens. None: all real.
 
         Returns:
             Logits.
@@ -273,4 +299,4 @@ class EncoderOnly(nn.Module):
             ValueError: An id lies outside the vocabulary, or a sequence has no real token.
         """
         x = self.dropout(self.positions(self.embedding(ids)))
-        return self.W_C(self.pool(self.encoder(x, keep), keep))
+        return self.W_C(self.pool(self.encoder(x, real), real))

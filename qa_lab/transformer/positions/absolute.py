@@ -4,7 +4,7 @@ A `positions` argument is anything called as `positions(x, start)`, from embeddi
 function from here, a `functools.partial` of one, or a module. `start` is the position of the first
 token of x; it is 0 unless the tokens before x are already in a key-value cache.
 
-Positions that act inside attention instead are in `rotary` and `relative_positions`.
+Positions that act inside attention instead are in `rotary`, `biases` and `relative`.
 """
 
 import torch

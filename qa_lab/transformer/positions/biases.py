@@ -5,7 +5,7 @@ As everywhere in the lab, the queries are the last `queries` of the `keys` posit
 or with a key-value cache the newest.
 
 `T5Bias` and `Alibi` are called as `score_bias(queries, keys)`, and one of them may serve all
-layers. Relative positions that are vectors are in `relative_attention`.
+layers. Relative positions that are vectors are in `relative`.
 """
 
 import math

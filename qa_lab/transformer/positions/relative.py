@@ -1,7 +1,7 @@
 """Relative positions inside attention, as vectors: every distance has a key and a value of its own.
 
-`ShawAttention` is called as `attend(q, k, v, keep)`. Relative positions that only add a number to
-each score are in `relative_positions`.
+`ShawAttention` is called as `attend(q, k, v, keep, bias)`. Relative positions that only add a
+number to each score are in `biases`.
 """
 
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, check_qkv, check_width
+from qa_lab.transformer._precision import at_least_float32
 from qa_lab.transformer.attention import default_scale, masked_softmax
 from qa_lab.transformer.positions.biases import check_distances
 
@@ -50,6 +51,7 @@ def shaw_attention(
     key_table: Float[Tensor, "rows d_k"],
     value_table: Float[Tensor, "rows d_v"],
     keep: Bool[Tensor, "*#batch #query #key"] | None = None,
+    bias: Float[Tensor, "*#batch query key"] | None = None,
 ) -> Float[Tensor, "*batch query d_v"]:
     r"""Attend to keys and values that know how far away they are.
 
@@ -72,6 +74,7 @@ def shaw_attention(
         key_table: a^K, one row for each distance -m..m.
         value_table: a^V, likewise.
         keep: True where a query may look. None: everywhere.
+        bias: Added to the scaled scores, dimensionless. None: nothing.
 
     Returns:
         The output, in the units of the values.
@@ -92,14 +95,17 @@ def shaw_attention(
     check_width(value_table, v.shape[-1], "value_table")
     row = clipped_distances(q.shape[-2], k.shape[-2], rows // 2, q.device)
     row = row.expand(*q.shape[:-1], -1)
+    dtype = v.dtype
+    q, k, v, key_table, value_table = map(at_least_float32, (q, k, v, key_table, value_table))
     by_distance = (q @ key_table.T).gather(-1, row)
-    weights = masked_softmax(default_scale(q.shape[-1]) * (q @ k.mT + by_distance), keep)
+    scores = default_scale(q.shape[-1]) * (q @ k.mT + by_distance)
+    weights = masked_softmax(scores if bias is None else scores + bias, keep)
     weight_of_row = weights.new_zeros(*q.shape[:-1], rows).scatter_add(-1, row, weights)
-    return weights @ v + weight_of_row @ value_table
+    return (weights @ v + weight_of_row @ value_table).to(dtype)
 
 
 class ShawAttention(nn.Module):
-    r"""`shaw_attention` with learned tables; called as `attend(q, k, v, keep)`.
+    r"""`shaw_attention` with learned tables; called as `attend(q, k, v, keep, bias)`.
 
     All heads of a layer share the tables.
 
@@ -114,6 +120,8 @@ class ShawAttention(nn.Module):
     Raises:
         ValueError: max_distance is negative, or a width is less than 1.
     """
+
+    tells_positions = True
 
     def __init__(self, d_k: int, max_distance: int, *, d_v: int | None = None) -> None:
         super().__init__()
@@ -130,6 +138,7 @@ class ShawAttention(nn.Module):
         k: Float[Tensor, "batch head key d_k"],
         v: Float[Tensor, "batch head key d_v"],
         keep: Bool[Tensor, "#batch #head #query #key"] | Bool[Tensor, "#query #key"] | None = None,
+        bias: Float[Tensor, "*#batch_head query key"] | None = None,
     ) -> Float[Tensor, "batch head query d_v"]:
         """Attend to keys and values that know how far away they are.
 
@@ -138,6 +147,7 @@ class ShawAttention(nn.Module):
             k: Keys.
             v: Values.
             keep: True where a query may look. None: everywhere.
+            bias: Added to the scaled scores, dimensionless. None: nothing.
 
         Returns:
             The output, in the units of the values.
@@ -147,7 +157,7 @@ class ShawAttention(nn.Module):
             ValueError: The widths are not those of the tables, there are more queries than keys, or
                 the mask does not fit; see `masked_softmax`.
         """
-        return shaw_attention(q, k, v, self.key_table, self.value_table, keep)
+        return shaw_attention(q, k, v, self.key_table, self.value_table, keep, bias)
 
 
 def check_max_distance(max_distance: int) -> None:

@@ -77,7 +77,7 @@ class AttendedContext(nn.Module):
             A context vector for each query, and its weights: each row is >= 0 and sums to 1.
         """
         look = None if keep is None else keep[:, None, :]
-        return self.attention.attend_with_weights(query, memory, memory, look)
+        return self.attention(query, memory, memory, look)
 
 
 class FixedContext(nn.Module):

@@ -77,7 +77,7 @@ def test_keep_covers_what_the_cache_has_seen(oracle, size):
     read = [model(ids[:, a:b], keep[:, :b], cache) for a, b in [(0, 4), (4, 7)]]
     oracle.close(torch.cat(read, 1), model(ids, keep))
     model(ids[:, :2], cache=(cache := model.new_cache()))
-    with pytest.raises(ValueError, match="keep covers 1 positions; 3 have been seen"):
+    with pytest.raises(ValueError, match="real covers 1 positions; 3 have been seen"):
         unwrap(type(model).forward)(model, ids[:, 2:3], keep[:, 2:3], cache)
 
 

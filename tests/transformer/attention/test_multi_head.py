@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from qa_lab.transformer.attention import (
+    DotProductAttention,
     KVCache,
     MultiHeadAttention,
     causal_mask,
@@ -15,6 +16,7 @@ from qa_lab.transformer.attention import (
     real_tokens,
     tie_query_and_key,
 )
+from qa_lab.transformer.positions import Rotary, ShawAttention, T5Bias
 
 LENGTHS = torch.tensor([7, 2, 5])
 MEMORY_LENGTHS = torch.tensor([1, 5, 3])
@@ -55,7 +57,7 @@ def test_multi_head_attention_agrees_with_torch(oracle, twins, size, kind, with_
 @pytest.mark.parametrize("scale", [None, 0.9])
 def test_widths_and_scale_of_ones_own_by_both_paths(oracle, size, scale):
     ours = MultiHeadAttention(
-        size.d_model, 3, d_k=4, d_v=5, bias=False, scale=scale
+        size.d_model, 3, d_k=4, d_v=5, bias=False, attend=DotProductAttention(scale=scale)
     )  # 3 heads do not divide 22
     assert ours.W_Q.weight.shape == ours.W_K.weight.shape == (12, size.d_model)
     assert ours.W_V.weight.shape == (15, size.d_model)
@@ -78,7 +80,7 @@ def test_widths_and_scale_of_ones_own_by_both_paths(oracle, size, scale):
 
 
 def test_nobody_pays_for_weights_that_nobody_asked_for(monkeypatch, size):
-    ours = MultiHeadAttention(size.d_model, size.head, scale=0.3)
+    ours = MultiHeadAttention(size.d_model, size.head, attend=DotProductAttention(scale=0.3))
     x = torch.randn(2, 7, size.d_model)
     calls = []
     real = F.scaled_dot_product_attention
@@ -114,7 +116,9 @@ def test_a_softmax_of_ones_own_is_used_by_the_module(size):
     def uniform(scores, keep):
         return torch.full_like(scores, 1 / scores.shape[-1])
 
-    attention = MultiHeadAttention(size.d_model, size.head, softmax=uniform)
+    attention = MultiHeadAttention(
+        size.d_model, size.head, attend=DotProductAttention(softmax=uniform)
+    )
     x = torch.randn(size.batch, size.query, size.d_model)
     assert (attention.attend_with_weights(x)[1] == 1 / size.query).all()
     flat = attention(x)
@@ -215,16 +219,41 @@ def test_another_attention_gets_the_heads_and_the_mask(oracle, size):
     assert q.shape == k.shape == v.shape == (size.batch, 4, size.query, 6) and mask is keep
     oracle.close(k[:, 0], k[:, 1]), oracle.close(v[:, 2], v[:, 3])
     oracle.close(out, (2 * v).transpose(1, 2).flatten(2) @ ours.W_O.weight.T + ours.W_O.bias)
-    with pytest.raises(ValueError, match="its output only, no weights"):
+    with pytest.raises(ValueError, match="makes no weights"):
         ours.attend_with_weights(x)
 
 
-@pytest.mark.parametrize(
-    "argument", [{"scale": 1.0}, {"softmax": torch.softmax}, {"score_bias": torch.zeros}]
-)
-def test_another_attention_does_not_hear_of_a_scale_softmax_or_bias(argument):
-    with pytest.raises(ValueError, match="attend replaces the whole attention"):
-        MultiHeadAttention(6, 2, attend=lambda q, k, v, keep: v, **argument)
+def test_another_attention_gets_the_bias_if_there_is_one_and_may_return_weights(size):
+    bias, weights = torch.randn(2, size.query, size.query), torch.randn(size.batch, 2, 7, 7)
+
+    def attend(q, k, v, keep, bias=None):
+        return v, (weights if bias is None else weights + bias)
+
+    x = torch.randn(size.batch, size.query, size.d_model)
+    plain = MultiHeadAttention(size.d_model, size.head, attend=attend)
+    assert plain.attend_with_weights(x)[1] is weights
+    biased = MultiHeadAttention(
+        size.d_model, size.head, attend=attend, score_bias=lambda queries, keys: bias
+    )
+    torch.testing.assert_close(biased.attend_with_weights(x)[1], weights + bias)
+
+
+def test_without_positions_a_memory_may_have_any_length(oracle, size):
+    """What told positions is gone, and the parameters are the same."""
+    turned = MultiHeadAttention(
+        size.d_model, size.head, d_k=12, rotate=Rotary(12), score_bias=T5Bias(2, bidirectional=True)
+    )
+    shaw = MultiHeadAttention(size.d_model, size.head, attend=ShawAttention(11, 3))
+    for ours in (turned, shaw):
+        plain = MultiHeadAttention(size.d_model, size.head, d_k=ours.d_k)
+        kept = {n: p for n, p in ours.state_dict().items() if n.startswith("W_")}
+        plain.load_state_dict(kept)
+        x, memory = torch.randn(3, 7, size.d_model), torch.randn(3, 5, size.d_model)
+        with pytest.raises(ValueError, match="cannot be the last of 5 positions"):
+            ours(x, memory)
+        assert ours.without_positions() is ours
+        oracle.close(ours(x, memory), plain(x, memory))
+        assert set(ours.state_dict()) == set(plain.state_dict())
 
 
 def test_a_softmax_of_ones_own_works_with_a_cache_too(oracle, size):
@@ -232,18 +261,20 @@ def test_a_softmax_of_ones_own_works_with_a_cache_too(oracle, size):
         shares = scores.square().masked_fill(~keep, 0.0)
         return shares / shares.sum(-1, keepdim=True)
 
-    ours = MultiHeadAttention(size.d_model, size.head, softmax=squared)
+    ours = MultiHeadAttention(size.d_model, size.head, attend=DotProductAttention(softmax=squared))
     x, keep = torch.randn(size.batch, size.query, size.d_model), causal_mask(size.query)
     cache = KVCache()
     read = [ours(x[:, a:b], None, keep[a:b, :b], cache) for a, b in [(0, 4), (4, 7)]]
     oracle.close(torch.cat(read, 1), ours(x, keep=keep))
 
 
-def test_turned_queries_of_a_memory_do_not_start_where_the_memory_ends(oracle, size):
-    """The cache of a memory counts the memory's positions, not the queries'."""
+def test_turned_queries_are_the_last_of_the_positions_of_the_memory(oracle, size):
     ours = MultiHeadAttention(size.d_model, size.head, rotate=lambda x, start: x * (1 + start))
-    x = torch.randn(size.batch, size.query, size.d_model)
-    memory = torch.randn(size.batch, size.key, size.d_model)
+    memory = torch.randn(size.batch, size.query, size.d_model)
+    x = memory[:, 2:]
+    q, k, _ = ours.project(x, memory)
+    oracle.close(q, 3 * ours.split(ours.W_Q(x), 2))
+    oracle.close(k, ours.split(ours.W_K(memory), 2))
     cache = KVCache()
     ours(x, memory, None, cache)
     oracle.close(ours(x, memory, None, cache), ours(x, memory))

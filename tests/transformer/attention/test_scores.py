@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from qa_lab.transformer.attention import (
     AdditiveScores,
     BilinearScores,
+    DotProductAttention,
     MultiHeadAttention,
     ScoredAttention,
     additive_scores,
@@ -115,20 +116,22 @@ def test_scored_attention_is_the_softmax_average(oracle, qk, scores, masked):
     attention = ScoredAttention(scores())
     v = torch.randn(BATCH, KEY, D_V)
     keep = real_tokens(LENGTHS, KEY)[:, None] if masked else None
-    out, weights = attention.attend_with_weights(*qk, v, keep)
+    out, weights = attention(*qk, v, keep)
     for b, n in enumerate(LENGTHS if masked else [KEY, KEY]):
         expected = F.softmax(attention.scores(*qk)[b, :, :n], dim=-1)
         oracle.close(weights[b, :, :n], expected, "weights")
         assert (weights[b, :, n:] == 0).all()
         oracle.close(out[b], expected @ v[b, :n])
-    assert torch.equal(attention(*qk, v, keep), out)
+    bias = torch.randn(BATCH, QUERY, KEY)
+    biased, _ = attention(*qk, v, None, bias)
+    oracle.close(biased, F.softmax(attention.scores(*qk) + bias, dim=-1) @ v)
 
 
 def test_a_head_takes_scored_attention_and_trains_it(oracle):
     heads = MultiHeadAttention(6, 2, d_k=D_K, attend=ScoredAttention(BilinearScores(D_K, D_K)))
     x = torch.randn(BATCH, KEY, 6)
     heads.attend.scores.W_a.data = torch.eye(D_K)
-    plain = MultiHeadAttention(6, 2, d_k=D_K, scale=1.0)
+    plain = MultiHeadAttention(6, 2, d_k=D_K, attend=DotProductAttention(scale=1.0))
     plain.load_state_dict({n: p for n, p in heads.state_dict().items() if "attend" not in n})
     keep = real_tokens(LENGTHS, KEY)[:, None, None]
     oracle.close(heads(x, None, keep), plain(x, None, keep))

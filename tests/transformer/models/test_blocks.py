@@ -1,12 +1,19 @@
 """Blocks and stacks against PyTorch's layers, in both norm orders."""
 
-from functools import partial
+from functools import partial, wraps
 
 import pytest
 import torch
 from torch import nn
 
-from qa_lab.transformer.attention import MultiHeadAttention, causal_mask, full_mask, real_tokens
+from qa_lab.transformer.attention import (
+    DotProductAttention,
+    MultiHeadAttention,
+    causal_mask,
+    full_mask,
+    real_tokens,
+    window_mask,
+)
 from qa_lab.transformer.layers import BatchNorm, FeedForward, LayerNorm
 from qa_lab.transformer.models import (
     Decoder,
@@ -16,6 +23,7 @@ from qa_lab.transformer.models import (
     post_norm,
     pre_norm,
 )
+from qa_lab.transformer.positions import Alibi, Rotary
 
 LENGTHS = torch.tensor([7, 2, 5])
 MEMORY_LENGTHS = torch.tensor([1, 5, 3])
@@ -143,7 +151,7 @@ def test_parts_are_made_by_what_is_passed(size):
 
     def attention(d_model, n_heads):
         made.append(("attention", d_model, n_heads))
-        return MultiHeadAttention(d_model, n_heads, scale=1.0)
+        return MultiHeadAttention(d_model, n_heads, attend=DotProductAttention(scale=1.0))
 
     def feed_forward(d_model, d_ff):
         made.append(("feed_forward", d_model, d_ff))
@@ -153,18 +161,70 @@ def test_parts_are_made_by_what_is_passed(size):
     decoder = Decoder(size.d_model, size.head, size.d_ff, 1, **parts)
     attend, widen = ("attention", 22, 2), ("feed_forward", 22, 13)
     assert made == [attend, attend, widen]
-    assert decoder.blocks[0].cross_attention.scale == 1.0
+    assert decoder.blocks[0].cross_attention.attend.scale == 1.0
 
 
 def test_the_attention_to_the_memory_can_be_another(size):
     """Positions belong into self-attention only: what made one need not make the other."""
-    from_self = partial(MultiHeadAttention, scale=0.3)
-    from_memory = partial(MultiHeadAttention, scale=0.7)
+    from_self = partial(MultiHeadAttention, attend=DotProductAttention(scale=0.3))
+    from_memory = partial(MultiHeadAttention, attend=DotProductAttention(scale=0.7))
     shape = (size.d_model, size.head, size.d_ff)
     block = DecoderBlock(*shape, attention=from_self, cross_attention=from_memory)
-    assert (block.self_attention.scale, block.cross_attention.scale) == (0.3, 0.7)
-    block = DecoderBlock(*shape, attention=from_self)
-    assert (block.self_attention.scale, block.cross_attention.scale) == (0.3, 0.3)
+    scales = lambda block: (block.self_attention.attend.scale, block.cross_attention.attend.scale)  # noqa: E731
+    assert scales(block) == (0.3, 0.7)
+    assert scales(DecoderBlock(*shape, attention=from_self)) == (0.3, 0.3)
+
+
+@ORDERS
+def test_a_block_may_look_at_a_memory_that_ends_where_it_does(oracle, size, residual):
+    """The memory is normalised as the stream is, and positions are counted in the memory."""
+    attention = partial(MultiHeadAttention, rotate=Rotary(4), score_bias=Alibi(2), d_k=4)
+    block = EncoderBlock(22, 2, 13, residual=residual, attention=attention, look=causal_mask)
+    x = torch.randn(3, 7, 22)
+    oracle.close(block(x, memory=x), block(x))
+    oracle.close(block(x[:, 4:], memory=x), block(x)[:, 4:])
+    real = torch.ones(3, 7, dtype=torch.bool)
+    real[0, 5:] = real[1, 6:] = False
+    oracle.close(block(x[:, 4:], real, memory=x), block(x, real)[:, 4:])
+    assert (block(x[:, 4:]) - block(x)[:, 4:]).abs().max() > 1e-2
+
+
+@ORDERS
+@pytest.mark.parametrize("made", [Encoder, Decoder])
+def test_a_wrapper_of_a_wiring_must_say_whether_a_final_norm_is_needed(size, made, residual):
+    shape = (size.d_model, size.head, size.d_ff, 2)
+    wrapped = lambda *inputs: residual(*inputs)  # noqa: E731
+    with pytest.raises(ValueError, match="final_norm=True, as pre-norm needs"):
+        made(*shape, residual=wrapped)
+    for final_norm in (True, False):
+        stack = made(*shape, residual=wrapped, final_norm=final_norm)
+        assert (stack.norm is not None) == final_norm
+    assert (made(*shape, residual=wraps(residual)(wrapped)).norm is not None) == (
+        residual is pre_norm
+    )
+
+
+def padded(*lengths):
+    """A token mask of sequences padded on the right to the longest."""
+    return real_tokens(torch.tensor(lengths), max(lengths))
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_padding_that_sees_only_padding_is_nobodys_business(oracle, size, window):
+    """A window leaves the last positions of a short row nothing real to look at."""
+    stack = Encoder(22, 2, 13, 2, look=partial(window_mask, window=window))
+    real = padded(2, 7, 5)
+    x = torch.randn(3, 7, 22)
+    out = stack(x, real)
+    assert out.isfinite().all()
+    for row, length in enumerate((2, 7, 5)):
+        oracle.close(out[row, :length], stack(x[row : row + 1, :length])[0])
+
+
+def test_a_real_token_that_sees_nothing_is_refused_all_the_same(size):
+    stack = Encoder(22, 2, 13, 2, look=lambda n, device: causal_mask(n).tril(-1))
+    with pytest.raises(ValueError, match="let a query see no key"):
+        stack(torch.randn(3, 7, 22), padded(2, 7, 5))
 
 
 def test_blocks_by_themselves_are_post_norm_and_look_everywhere_or_back(size):

@@ -13,7 +13,6 @@ from qa_lab.transformer.models import (
     earlier,
     others,
     raw_keys,
-    read,
     reread,
     two_streams,
 )
@@ -42,13 +41,6 @@ def test_earlier_goes_by_the_order_and_the_first_sees_itself():
     looks = earlier(RANK)(LENGTH)
     assert [set(row.nonzero().flatten().tolist()) for row in looks] == before
     assert torch.equal(earlier(RANK, itself=True)(LENGTH), looks | OWN)
-
-
-def test_read_is_the_block_where_memory_and_queries_are_one():
-    torch.manual_seed(0)
-    block = Encoder(D_MODEL, 2, 7, 1).double().blocks[0]
-    x = gaussian((2, LENGTH, D_MODEL), 3)
-    torch.testing.assert_close(read(block, x, x), block(x))
 
 
 @pytest.mark.parametrize(

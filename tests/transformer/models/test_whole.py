@@ -159,7 +159,7 @@ def test_a_hidden_target_token_reaches_no_other_position(size, made):
     other[:, 3] = (ids[:, 3] + 1) % size.vocab
     keep[:, 3] = False
     source = (torch.randint(size.vocab, (size.batch, size.key)),) if made is Transformer else ()
-    masks = {"target_keep": keep} if made is Transformer else {"keep": keep}
+    masks = {"target_real": keep} if made is Transformer else {"real": keep}
     moved = (model(*source, ids, **masks) - model(*source, other, **masks)).abs() > 1e-12
     assert moved.any(2).any(0).tolist() == [False, False, False, True, False, False, False]
 
@@ -203,5 +203,5 @@ def test_dropout_reaches_every_place_of_section_5_4(size, made):
 def test_the_first_token_of_a_language_model_may_not_be_padding(size):
     model = DecoderOnly(size.vocab, size.d_model, size.head, size.d_ff, 1)
     ids = torch.randint(size.vocab, (2, 3))
-    with pytest.raises(ValueError, match="see no key"):
+    with pytest.raises(ValueError, match="row 1 of real begins with padding"):
         model(ids, torch.tensor([[True] * 3, [False, True, True]]))

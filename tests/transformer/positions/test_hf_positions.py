@@ -23,7 +23,12 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from transformers.models.vits.modeling_vits import VitsAttention
 from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2BertSelfAttention
 
-from qa_lab.transformer.attention import MultiHeadAttention, causal_mask, masked_softmax
+from qa_lab.transformer.attention import (
+    DotProductAttention,
+    MultiHeadAttention,
+    causal_mask,
+    masked_softmax,
+)
 from qa_lab.transformer.positions import (
     Alibi,
     Rotary,
@@ -157,7 +162,11 @@ def test_attention_with_a_t5_bias_and_no_scale_is_t5s(oracle):
     )
     theirs = T5Attention(config, has_relative_attention_bias=True, layer_idx=0)
     ours = MultiHeadAttention(
-        12, 3, bias=False, scale=1.0, score_bias=T5Bias(3, bidirectional=True)
+        12,
+        3,
+        bias=False,
+        attend=DotProductAttention(scale=1.0),
+        score_bias=T5Bias(3, bidirectional=True),
     )
     pairs = [(theirs.relative_attention_bias.weight, [ours.score_bias.W_R])]
     for name in "qkvo":

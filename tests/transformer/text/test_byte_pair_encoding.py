@@ -269,7 +269,7 @@ def test_nothing_depends_on_the_order_of_texts_or_of_hashing():
     again = train_byte_pair_encoding(iter(["ba ab", MIXED, ENGLISH]), 300, utf8_bytes())
     assert first.merges == again.merges and first.vocabulary == again.vocabulary
     program = (
-        "from qa_lab.transformer.byte_pair_encoding import *\n"
+        "from qa_lab.transformer.text.byte_pair_encoding import *\n"
         "print(train_byte_pair_encoding(['abab baba cabc bcac abcabc'], 300, utf8_bytes()).merges)"
     )
     runs = {

@@ -1,5 +1,6 @@
 // What a reader can move, below the figure it belongs to. Without this script the figure stands alone.
-// Each explorer gets its host, its words in the page's language, and what the figure recorded.
+// Each explorer gets its host, its words in the page's language, and what the figure recorded:
+// for every panel its series by key, `drawn[0].root.x`. `READS` in explore.py says which it needs.
 
 const explorers = {
   // One query's weights over 64 keys, as the heads get wider.
@@ -30,13 +31,12 @@ const explorers = {
         entropy: percent(formulas.entropyShare(weights)),
       });
       bars.setAttribute("aria-label", says.textContent);
-      const at = series(drawn, words.names[scale], "1", "x").findIndex(
-        (x) => Math.abs(x - Math.log10(d_k)) < 1e-3,
-      );
+      const [entropy, largest] = drawn.map((panel) => panel[scale]);
+      const at = largest.x.findIndex((x) => Math.abs(x - Math.log10(d_k)) < 1e-3);
       recorded.textContent = fill(words.recorded, {
         d_k,
-        largest: percent(series(drawn, words.names[scale], "1", "y")[at]),
-        entropy: percent(series(drawn, words.names[scale], "0", "y")[at]),
+        largest: percent(largest.y[at]),
+        entropy: percent(entropy.y[at]),
       });
     };
     form.querySelector("button").addEventListener("click", () => {
@@ -115,7 +115,7 @@ const explorers = {
     const off = new Set();
 
     const show = () => {
-      const recorded = drawn[`${form.elements.panel.value}/mesh 0 value`];
+      const recorded = drawn[form.elements.panel.value].matrix.value;
       const places = recorded.length / HEADS;
       const weights = Array.from({ length: HEADS }, (_, head) =>
         recorded.slice(head * places, (head + 1) * places),
@@ -203,14 +203,6 @@ function select(name, label, choices) {
 
 function checkbox(name, label) {
   return build("label", {}, [build("input", { type: "checkbox", name, checked: "" }), label]);
-}
-
-// One line of the figure, as its record names it: panel/line label number axis.
-function series(drawn, label, panel, axis) {
-  const found = Object.keys(drawn).find(
-    (key) => key.startsWith(`${panel}/line ${label} `) && key.endsWith(` ${axis}`),
-  );
-  return drawn[found];
 }
 
 function fill(template, values) {

@@ -1,37 +1,25 @@
-"""How fast the lab is, beside the libraries that everybody uses: what `make bench` runs.
+"""What is compared: the lab beside PyTorch's layers and Hugging Face's models.
 
-A benchmark and no test: clocks differ from machine to machine, and nothing fails here. Every number
-is a median of runs that alternate, ours and theirs, in one process, so that a slow moment of the
-machine falls on both. The table is printed and written to `build/bench.json`; with `--record` to
-`docs/bench.json` too, with the date and the kind of machine, for the site.
+Every time is a median of runs that alternate, ours and theirs, in one process, so that a slow
+moment of the machine falls on both.
 """
 
-import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
 from statistics import median
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qa_lab.experiments.measures import peak_bytes
+from qa_lab.claims.bounds import Bound, at_least, at_most
+from qa_lab.experiments.measures import Run, peak_bytes, seconds
 from qa_lab.transformer.attention import chunked_attention, scaled_dot_product_attention
 from qa_lab.transformer.decoding import LanguageReader, generate
 from qa_lab.transformer.models import EncoderBlock
 from qa_lab.transformer.models.presets import gpt2
 from qa_lab.transformer.training import cross_entropy
-
-ROOT = Path(__file__).resolve().parents[2]
-REPORT = ROOT / "build" / "bench.json"
-RECORD = ROOT / "docs" / "bench.json"
-Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -42,7 +30,7 @@ class Result:
     unit: str
     ours: float
     theirs: float
-    goal: str
+    goal: Bound
     note: dict[str, str]
 
     @property
@@ -52,47 +40,16 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Whether the ratio is on the right side of the goal, which reads `≤ 1.05`, say."""
-        relation, bound = self.goal.split()
-        return self.ratio <= float(bound) if relation == "≤" else self.ratio >= float(bound)
+        """Whether the ratio is what it should be."""
+        return self.goal.met_by(self.ratio)
 
     def as_json(self) -> dict:
         """The fields, four digits each."""
         numbers = {
             name: float(f"{getattr(self, name):.4g}") for name in ("ours", "theirs", "ratio")
         }
-        words = {"goal": self.goal, "unit": self.unit}
-        return {"what": self.what, **numbers, **words, "note": self.note}
-
-
-def seconds(
-    ours: Run,
-    theirs: Run,
-    *,
-    rounds: int,
-    warm_up: int = 2,
-    clock: Callable[[], float] = time.perf_counter,
-) -> tuple[float, float]:
-    """Time two computations in turn.
-
-    Args:
-        ours: The one.
-        theirs: The other.
-        rounds: How often each is timed.
-        warm_up: Rounds before that, which do not count.
-        clock: What reads the time. `time.thread_time` for work on one thread: on a busy machine
-            pauses can fall in step with the turns, and it does not count them.
-
-    Returns:
-        The median of each, in seconds.
-    """
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(warm_up + rounds):
-        for run, taken in zip((ours, theirs), times, strict=True):
-            started = clock()
-            run()
-            taken.append(clock() - started)
-    return median(times[0][warm_up:]), median(times[1][warm_up:])
+        goal = {"goal": self.goal.data(), "unit": self.unit}
+        return {"what": self.what, **numbers, **goal, "note": self.note}
 
 
 def encoder_layer(batch: int, length: int, d_model: int, rounds: int) -> Result:
@@ -113,7 +70,7 @@ def encoder_layer(batch: int, length: int, d_model: int, rounds: int) -> Result:
         "s",
         ours,
         theirs,
-        "≤ 1.05",
+        at_most(1.05),
         {
             "en": "Both use PyTorch's fused attention and its fused layer norm.",
             "zh": "两边都用 PyTorch 的融合注意力和融合 LayerNorm。",
@@ -184,7 +141,7 @@ def training_step(rounds: int) -> Result:
         "s",
         ours,
         theirs,
-        "≤ 0.9",
+        at_most(0.9),
         {
             "en": "They write GELU's tanh form as separate operations; we call PyTorch's kernel.",
             "zh": "对方把 GELU 的 tanh 近似拆成多个算子；我们直接调用 PyTorch 的算子。",
@@ -214,7 +171,7 @@ def cached_decoding(rounds: int) -> Result:
         "tokens/s",
         batch * new / ours,
         batch * new / theirs,
-        "≥ 2",
+        at_least(2),
         {
             "en": "By profile, about half of our step is spent inside kernels that both sides "
             "call: what a shorter loop around them can save is limited.",
@@ -251,7 +208,7 @@ def cache_or_not(rounds: int) -> Result:
         "tokens/s",
         ours,
         theirs,
-        "≥ 10",
+        at_least(10),
         {
             "en": f"The last {new} tokens only: the prompt is read before the clock starts.",
             "zh": f"只计最后 {new} 个 token：提示在计时之前已经读完。",
@@ -278,7 +235,7 @@ def chunked_memory() -> Result:
         "MB, peak",
         ours / 1e6,
         theirs / 1e6,
-        "≤ 0.05",
+        at_most(0.05),
         {
             "en": "Counted by the allocator, not timed.",
             "zh": "由内存分配器统计，不是计时。",
@@ -296,36 +253,3 @@ def benchmarks(rounds: int) -> dict[str, Result]:
         "cache-or-not": cache_or_not(max(3, rounds // 3)),
         "chunked-memory": chunked_memory(),
     }
-
-
-def machine() -> str:
-    """Say on what kind of machine this runs."""
-    return (
-        f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
-        f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}"
-    )
-
-
-def main() -> None:
-    """Run the benchmarks, print the table and write it down."""
-    parser = argparse.ArgumentParser(prog="qa_lab.experiments.bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="how often each is timed")
-    parser.add_argument("--record", action="store_true", help="write docs/bench.json too")
-    options = parser.parse_args()
-    results = benchmarks(options.rounds)
-    for name, result in results.items():
-        print(
-            f"{name:24} {result.ours:10.4g} {result.theirs:10.4g} {result.unit:9} "
-            f"ratio {result.ratio:7.3f}  goal {result.goal:7} {'met' if result.met else 'MISSED'}"
-        )
-    table = {name: result.as_json() for name, result in results.items()}
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(table, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    if options.record:
-        record = {"date": date.today().isoformat(), "machine": machine(), "results": table}
-        RECORD.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

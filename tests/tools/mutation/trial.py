@@ -25,8 +25,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation.covering import Covering
-from tests.mutation.source import Mutant
+from tests.tools.mutation.covering import Covering
+from tests.tools.mutation.source import Mutant
 
 NOT_COPIED = (".git", ".venv", "build", "__pycache__", ".*_cache", ".hypothesis")
 MEMORY = 8 << 30  # bytes that a run may take beyond what the libraries do

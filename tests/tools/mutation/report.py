@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.mutation.source import Mutant
-from tests.mutation.trial import Verdict
+from tests.tools.mutation.source import Mutant
+from tests.tools.mutation.trial import Verdict
 
 GOAL = 0.9  # of all mutants, killed
 

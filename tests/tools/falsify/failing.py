@@ -1,10 +1,11 @@
 """Run a notebook to its end, whatever fails, and say which of its claims do.
 
-python -m qa_lab.claims.failing notebook.py     prints {"claims": [ids], "stopped": null}
+python tests/tools/falsify/failing.py notebook.py     prints {"claims": [ids], "stopped": null}
 
-`falsify` runs this beside a broken copy of the lab. A claim fails by missing its bound, by a
-control that meets it, or by a measurement that breaks down. Figures prove nothing and may break.
-A cell that prepares what later cells need must not: there the run stops, and says so.
+`trial` runs this beside a broken copy of the lab, and that is the one it imports. A claim fails by
+missing its bound, by a control that meets it, or by a measurement that breaks down. Figures prove
+nothing and may break. A cell that prepares what later cells need must not: there the run stops, and
+says so.
 """
 
 import ast

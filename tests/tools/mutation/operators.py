@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from tests.mutation.source import Mutant, Source
+from tests.tools.mutation.source import Mutant, Source
 
 COMPARISONS = {
     ast.Lt: ("<", ("<=", ">=")),

@@ -1,8 +1,8 @@
 """Break every line in every small way and see which edits no test notices: `make mutate`.
 
-python -m tests.mutation                       every mutant; writes build/mutation.json
-python -m tests.mutation --sample 300          300 of them, drawn over all files
-python -m tests.mutation --file masks.py       one file (--line 31: one line); writes no report
+python -m tests.tools.mutation                    every mutant; writes build/mutation.json
+python -m tests.tools.mutation --sample 300       300 of them, drawn over all files
+python -m tests.tools.mutation --file masks.py    one file (--line 31: one line); no report
 
 A run that was stopped goes on where it stood. After an edit, only what the edit may have changed
 runs again: every mutant of an edited file, those that an edited test killed, and all survivors.
@@ -17,15 +17,15 @@ import sys
 import time
 from pathlib import Path
 
-from tests.mutation.covering import Covering, Watcher
-from tests.mutation.operators import mutants_of
-from tests.mutation.report import GOAL, Journal, Survivors, digest, killed, summary, write
-from tests.mutation.source import Mutant
-from tests.mutation.trial import Run, Trials, Verdict, copy_project, warm_up
+from tests.tools.mutation.covering import Covering, Watcher
+from tests.tools.mutation.operators import mutants_of
+from tests.tools.mutation.report import GOAL, Journal, Survivors, digest, killed, summary, write
+from tests.tools.mutation.source import Mutant
+from tests.tools.mutation.trial import Run, Trials, Verdict, copy_project, warm_up
 
 PACKAGES = ["qa_lab/transformer", "qa_lab/claims"]
-# These tests look at the built site, at the commands and at this tool: slow, and not about a line.
-NOT_UNIT = ("tests/guide/", "tests/test_commands.py", "tests/test_mutate.py", "tests/mutation/")
+# These tests look at the built site, at the commands and at the tools: slow, and not about a line.
+NOT_UNIT = ("tests/guide/", "tests/test_commands.py", "tests/tools/")
 
 
 def main() -> int:
@@ -58,7 +58,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     first, *more = __doc__.split("\n", 1)
     parser = argparse.ArgumentParser(
-        "tests.mutation",
+        "tests.tools.mutation",
         description=first,
         epilog="".join(more),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from qa_lab.claims.notebooks import ROOT
-from tests.mutation.covering import Covering, regions_of
-from tests.mutation.operators import mutants_of
-from tests.mutation.trial import NOT_COLLECTED, Outcome, Trials, Verdict
+from tests.tools.mutation.covering import Covering, regions_of
+from tests.tools.mutation.operators import mutants_of
+from tests.tools.mutation.trial import NOT_COLLECTED, Outcome, Trials, Verdict
 
 PROJECT = {
     "pyproject.toml": """
@@ -81,7 +81,7 @@ PROJECT = {
 
 def mutate(root, *options):
     """Run the tool as `make mutate` does, on another project."""
-    command = ["-m", "tests.mutation", "--root", str(root), "--packages", "planted", *options]
+    command = ["-m", "tests.tools.mutation", "--root", str(root), "--packages", "planted", *options]
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
