@@ -2,7 +2,8 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help site test prove record replicate portable falsify mutate bench fix lint unit notebooks build clean
+.PHONY: help site test prove record replicate pilot portable falsify mutate bench fix lint unit notebooks \
+	machine plain avx2 jitter-unit jitter-notebooks sample build clean
 
 PORT ?= 8000
 JOBS ?= 2
@@ -14,7 +15,15 @@ PYTHON ?= $(or $(shell for p in python3 python3.14 python3.13 python3.12 python3
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done),python3)
 BIN := .venv/bin
 READY := .venv/.ready
-NBVAL := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 120 -q
+UNIT := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+NBVAL := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 120 -q \
+	-n $(JOBS) --dist loadscope
+
+# What stands in for other processors: fewer instructions, and every result moved by a rounding error.
+PLAIN := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE DNNL_MAX_CPU_ISA=SSE41
+AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 DNNL_MAX_CPU_ISA=AVX2
+JITTER := -p tests.tools.jitter
+MECHANISMS := tests/transformer tests/experiments
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
@@ -31,8 +40,8 @@ site: $(READY) ## build the guide in both languages and serve it on localhost (P
 	@$(BIN)/python -m qa_lab.guide.serve --port $(PORT)
 
 # Whatever fails, the rest still runs: a broken mechanism shows in its unit test and in its claims.
-test: $(READY) ## run lint, unit tests, every proof, and the strict site builds
-	@$(MAKE) --no-print-directory --keep-going lint unit notebooks build
+test: $(READY) ## run lint, unit tests, every proof, a sample of portable, and the strict site builds
+	@$(MAKE) --no-print-directory --keep-going machine lint unit notebooks sample build
 	@echo "== All of it holds."
 
 prove: $(READY) ## prove one question again: make prove Q=why-scale
@@ -43,12 +52,14 @@ record: $(READY) ## execute and record one notebook (Q=why-scale), or all that c
 
 replicate: $(READY) ## prove everything with seeds nobody has seen: SEED=100 and the following
 	@echo "== Every claim, from seed $(SEED) on"
-	@QA_LAB_FIRST_SEED=$(SEED) $(NBVAL) -n $(JOBS) --dist loadscope notebooks
+	@QA_LAB_FIRST_SEED=$(SEED) $(NBVAL) notebooks
 
-portable: $(READY) ## prove everything with plain instructions, as another processor would
-	@echo "== Every claim, without vector instructions"
-	@ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE DNNL_MAX_CPU_ISA=SSE41 \
-		$(NBVAL) -n $(JOBS) --dist loadscope notebooks
+pilot: $(READY) ## try every random claim on 100 seeds, and count how often it misses (Q=…)
+	@$(BIN)/python -m tests.tools.replicate --jobs $(JOBS) $(Q)
+
+portable: $(READY) ## test and prove everything as other processors would: half an hour
+	@$(MAKE) --no-print-directory --keep-going plain avx2 jitter-unit jitter-notebooks
+	@echo "== All of it holds on other processors, as far as this one can tell."
 
 falsify: $(READY) ## break the lab on purpose, edit by edit, and see which claims notice (Q=…)
 	@$(BIN)/python -m tests.tools.falsify --jobs $(JOBS) $(Q)
@@ -70,11 +81,37 @@ lint: $(READY)
 
 unit: $(READY)
 	@echo "== Unit tests"
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests
+	@$(UNIT) tests
 
 notebooks: $(READY)
 	@echo "== Every proof, run again"
-	@$(NBVAL) -n $(JOBS) --dist loadscope notebooks
+	@$(NBVAL) notebooks
+
+machine: $(READY)
+	@echo "== On this machine"
+	@$(BIN)/python -m tests.tools.machine
+
+# The parts of `portable`.
+plain: $(READY)
+	@$(PLAIN) $(MAKE) --no-print-directory --keep-going machine unit notebooks
+
+avx2: $(READY)
+	@$(AVX2) $(MAKE) --no-print-directory --keep-going machine unit notebooks
+
+jitter-unit: $(READY)
+	@echo "== Unit tests of the mechanisms, every result moved by a rounding error"
+	@$(UNIT) $(JITTER) $(MECHANISMS)
+
+jitter-notebooks: $(READY)
+	@echo "== Every proof, every result moved by a rounding error"
+	@$(NBVAL) $(JITTER) notebooks
+
+# By rule, so that nobody picks what passes: every fifth test, and the three quickest notebooks.
+sample: $(READY)
+	@echo "== A sample of it again, as another processor would"
+	@$(PLAIN) $(BIN)/python -m tests.tools.machine
+	@$(PLAIN) $(UNIT) $(JITTER) -p tests.tools.sample --every 5 $(MECHANISMS)
+	@$(PLAIN) $(NBVAL) $$($(BIN)/python -m tests.tools.sample 3)
 
 build: $(READY)
 	@echo "== The site, in English and Chinese"

@@ -378,11 +378,11 @@ def others_change(seed, softmax=None):
 
 prove(
     "heads-do-not-see-each-other",
-    en="Change one head's matrices, and no other head's output changes by a single bit before W_O.",
-    zh="改动一个头的矩阵，在 W_O 之前，其他头的输出一个比特也不变。",
+    en="Change one head's matrices, and no other head's output changes before W_O.",
+    zh="改动一个头的矩阵，在 W_O 之前，其他头的输出不变。",
     of=("largest |change| of the other heads", "其他头的最大变化"),
     measure=lambda seed, softmax=None: list(others_change(seed, softmax)),
-    bound=exactly(0.0),
+    bound=at_most(1e-12),  # float64: nothing but rounding
     control=broken(
         "talking heads: weights mixed across heads", "各头的权重相互混合", softmax=talking
     ),
@@ -632,19 +632,31 @@ prove(
 # matrices, and until W_O only their queries differ. Three patterns cannot return more than three
 # quarters of four contents, whatever the weights; 0.05 is left for sampling. The control has one
 # query head.
+#
+# Not every start succeeds. In 2 of 100 pilot runs two heads settled on one place, and more steps or
+# a lower rate did not help. What is claimed is what such heads do as a rule, so a value is the mean
+# over three starts: above three quarters, some start does four jobs.
+
 
 # %%
+def mean_returned(seed, n_heads):
+    """Mean R² over three starts of heads that share one key and one value head."""
+    starts = (seed + start * 10_000_000 for start in range(3))
+    runs = [
+        train_retrieval(s, n_heads=n_heads, n_kv_heads=1, n_targets=4, steps=200) for s in starts
+    ]
+    return sum(run.r_squared for run in runs) / len(runs)
+
+
 prove(
     "heads-that-share-one-value-matrix-do-four-jobs",
     en="Four heads that share one key and one value matrix still learn four different jobs.",
     zh="四个头共用一个键矩阵和一个值矩阵，照样能学会四种分工。",
     of=(
-        "share of the variance returned; three patterns: ≤ 0.75",
-        "取回的方差比例；三种模式不超过 0.75",
+        "share of the variance returned, mean of 3 starts; three patterns: ≤ 0.75",
+        "取回的方差比例，三次随机初始化的均值；三种模式不超过 0.75",
     ),
-    measure=lambda seed, n_heads=4: (
-        train_retrieval(seed, n_heads=n_heads, n_kv_heads=1, n_targets=4, steps=200).r_squared
-    ),
+    measure=lambda seed, n_heads=4: mean_returned(seed, n_heads),
     bound=at_least(ceiling(3, 4) + 0.05),
     control=broken("one query head", "只有一个查询头", n_heads=1),
     settles={"mh-different-subspaces": "conditional"},

@@ -306,8 +306,8 @@ def excess_readers(seed, expected=CROSS):
             (_, whole), *seen = what_entered([*layers["whole encoder"], *layers[stack]], run)
             for inputs, _ in seen:
                 read = [(x["W_Q"], (x["W_K"], x["W_V"])) for x in inputs]
-                elsewhere = sum(not any(torch.equal(q, s) for s in kv) for q, kv in read)
-                memory = sum(all(torch.equal(s, whole["output"]) for s in kv) for _, kv in read)
+                elsewhere = sum(not any(s is q for s in kv) for q, kv in read)
+                memory = sum(all(s is whole["output"] for s in kv) for _, kv in read)
                 yield elsewhere - count, memory - count
 
 
@@ -400,9 +400,10 @@ prove(
 # probability 9/25: say i, since xᵢ may be i.)
 #
 # One layer each, 32 features, Adam. "Removed" means that the sub-layer says 0, from the start of
-# training; its residual connection remains. Steps and rate were chosen in pilot runs; "learned" is
-# an accuracy of 0.8, a little more than half-way between 0.55, where the pilots without encoder
-# self-attention stood after 160 steps, and 1. All was then tried on fresh seeds.
+# training; its residual connection remains. Steps and rate were chosen in pilot runs: after 240
+# steps all models with encoder self-attention were above 0.95 on the pointers, and all without it
+# below 0.65. "Learned" is an accuracy of 0.8, half-way between the two. All was then tried on fresh
+# seeds.
 
 # %%
 SYMBOLS, HELD_OUT = 5, 2000
@@ -448,7 +449,7 @@ def accuracies(seed, removed=None):
         encoder.attention = Silent()
     elif removed is not None:
         setattr(decoder, removed, Silent())
-    fit(model, loss, partial(three_part_task, batch=64), steps=160, lr=8e-3, seed=seed)
+    fit(model, loss, partial(three_part_task, batch=64), steps=240, lr=8e-3, seed=seed)
     held_out = three_part_task(torch.Generator().manual_seed(seed + 1_000_000), batch=HELD_OUT)
     with torch.no_grad():
         right = (scored_logits(model, *held_out).argmax(-1) == held_out[1][:, 2:]).double().mean(0)
@@ -484,8 +485,8 @@ prove(
 # %%
 prove(
     "encoder-self-attention-learns-to-follow-pointers",
-    en="In 160 steps a layer with encoder self-attention follows pointers; without it, not yet.",
-    zh="训练 160 步，有编码器自注意力的一层模型已学会沿指针取值；没有的还没学会。",
+    en="In 240 steps a layer with encoder self-attention follows pointers; without it, not yet.",
+    zh="训练 240 步，有编码器自注意力的一层模型已学会沿指针取值；没有的还没学会。",
     of=("held-out accuracy on the pointers", "指针部分的留出集准确率"),
     measure=lambda seed, removed=None: accuracies(seed, removed)["follow"],
     bound=at_least(0.8),

@@ -301,7 +301,7 @@ prove(
 # %% [markdown]
 # ## 4. Heads and convolution
 #
-# Content-blind heads: a scale of 0 removes the content, and a score bias of 1000 for one offset puts
+# Content-blind heads: a scale of 0 removes the content, a score bias of 1000 for one offset puts
 # all the weight there. Head i looks at offset i, its values are the input itself, and its columns
 # of W_O are tap i of a convolution. Compared where all taps exist, against PyTorch's.
 

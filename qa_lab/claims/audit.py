@@ -6,9 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from qa_lab.claims.manifest import BadEntry, Bilingual, Manifest, bilingual
+from qa_lab.claims.manifest import BadEntry, Bilingual, Manifest, bilingual, read_yaml
 from qa_lab.claims.notebooks import ROOT
 
 STATEMENTS = ROOT / "docs" / "statements.yaml"
@@ -79,7 +77,7 @@ def load_audit(manifest: Manifest, path: Path = STATEMENTS) -> Audit:
         BadEntry: An entry lacks something, names an unknown page, source or verdict, or is
             settled without saying why or by what.
     """
-    raw = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    raw = read_yaml(path) or []
     audit = Audit(tuple(_statement(entry, manifest) for entry in raw))
     ids = Counter(statement.id for statement in audit.statements)
     if twice := [id for id, count in ids.items() if count > 1]:

@@ -74,5 +74,5 @@ def at_most(high: float) -> Bound:
 
 
 def exactly(value: float) -> Bound:
-    """This number and no other: for counts, and for what must be equal bit by bit."""
+    """This number and no other: for counts, and for zeros that a mask or a missing path makes."""
     return Bound(value, value)

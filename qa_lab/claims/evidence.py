@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nbformat import NotebookNode
+
 from qa_lab.claims.bounds import Bound
 from qa_lab.claims.mime import CLAIM, FIGURE
 from qa_lab.claims.notebooks import read_recording, recordings
@@ -60,6 +62,11 @@ class Evidence:
         self._notebooks = list(recordings() if notebooks is None else notebooks)
 
     @cached_property
+    def recordings(self) -> dict[str, NotebookNode]:
+        """The notebooks themselves, by the question's slug."""
+        return {path.stem: read_recording(path) for path in self._notebooks}
+
+    @cached_property
     def claims(self) -> dict[str, RecordedClaim]:
         """Claims by id, in the order of the notebooks."""
         return _by_id(
@@ -95,11 +102,11 @@ class Evidence:
         return [claim for claim in self.claims.values() if claim.notebook == slug]
 
     def _outputs(self, mime: str) -> Iterator[tuple[str, str, str, Any]]:
-        for path in self._notebooks:
-            for cell in read_recording(path).cells:
+        for slug, notebook in self.recordings.items():
+            for cell in notebook.cells:
                 for output in cell.get("outputs", ()):
                     if mime in output.get("data", {}):
-                        yield path.stem, cell.source, cell.id, output
+                        yield slug, cell.source, cell.id, output
 
 
 def drift(recorded: Iterable[Any], rerun: Iterable[Any]) -> list[str]:

@@ -113,7 +113,7 @@ def load_manifest(path: Path = MANIFEST) -> Manifest:
     Raises:
         BadEntry: An entry lacks something, has something unknown, or repeats a slug or an id.
     """
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw = read_yaml(path)
     chapters = {
         key: Chapter(key, bilingual(title, f"chapter {key}"))
         for key, title in raw["chapters"].items()
@@ -125,6 +125,12 @@ def load_manifest(path: Path = MANIFEST) -> Manifest:
         if twice := {value for value in seen if seen.count(value) > 1}:
             raise BadEntry(f"Two questions have the {what} {twice.pop()!r}.")
     return Manifest(chapters, sources, questions)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read plain data. By libyaml, which takes a tenth of the time, where PyYAML has it."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
 
 
 def bilingual(value: Any, where: str) -> Bilingual:

@@ -124,8 +124,8 @@ def fit(
 
     The seed decides the batches and the dropout. The initial weights are made before: call
     `torch.manual_seed(seed)` ahead of building the model. On one thread the same seed then gives
-    the same losses, bit for bit; the caller's random state is left as it was. Denormal numbers
-    count as 0 meanwhile.
+    the same losses, on another processor up to rounding; the caller's random state is left as it
+    was. Denormal numbers count as 0 meanwhile.
 
     A step's loss is the weighted mean over its micro-batches, so accumulating is exact:
 

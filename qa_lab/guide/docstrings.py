@@ -14,6 +14,8 @@ from textwrap import dedent
 import griffe
 
 from qa_lab.claims.manifest import LANGUAGES
+from qa_lab.claims.notebooks import ROOT
+from qa_lab.guide import code
 from qa_lab.guide.errors import PageError
 from qa_lab.guide.lab import MEASURING, MECHANISMS, Lab, questions_about
 from qa_lab.guide.library import library
@@ -49,7 +51,7 @@ class LabDocstrings(griffe.Extension):
                 if not cls.is_alias:
                     _list_fields(cls)
         names = Names(modules)
-        manifest, lab = library().manifest, Lab(pkg.filepath.parent)
+        manifest, lab = library(ROOT).manifest, Lab(pkg.filepath.parent)
         for module in modules:
             read = lab.modules[module.path]
             for obj in _public(module):
@@ -61,8 +63,8 @@ class LabDocstrings(griffe.Extension):
                 if obj.is_function:
                     for annotation in (obj.returns, *(each.annotation for each in obj.parameters)):
                         _quote_shapes(annotation)
-                if obj.is_function or obj.is_class:
-                    obj.extra["qa"]["source"] = without_docstrings(obj.source)
+                if obj.parent is module and (obj.is_function or obj.is_class):
+                    obj.extra["qa"]["source"] = code.python(without_docstrings(obj.source))
                 if obj.docstring:
                     obj.docstring.value = _markdown(obj, names)
 

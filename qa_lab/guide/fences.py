@@ -6,7 +6,7 @@ page lies two folders below the top, ledger and audit lie one, the home page lie
 
 import re
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,10 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown import Markdown
 from markupsafe import Markup
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import DiffLexer, PythonLexer
 
 from qa_lab.claims.evidence import RecordedClaim
 from qa_lab.claims.manifest import LANGUAGES, unfold_chinese
-from qa_lab.guide.broken import Edit
+from qa_lab.guide import code
 from qa_lab.guide.errors import PageError
 from qa_lab.guide.explore import EXPLORERS, check
 from qa_lab.guide.inline import ClaimChip, RecordedValue
@@ -45,26 +42,6 @@ class Fences:
         self.library, self.language = library, language
         self.words = Words(language)
         self.minutes = 1  # to read the page; the extension counts before the fences are drawn
-        self._templates = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.policies["json.dumps_kwargs"] = {"sort_keys": False}
-        self._templates.globals |= {
-            "language": language,
-            "words": self.words,
-            "manifest": library.manifest,
-            "audit": library.audit,
-            "library": library,
-            "number": typeset,
-            "bound": typeset_bound,
-        }
-        self._templates.filters["math"] = subscripts
-        self._templates.filters["code"] = backticks
-        self._templates.filters["diff"] = _diff
 
     def by_name(self) -> dict[str, Callable[[str], str]]:
         """Every fence: its name, and what draws its body."""
@@ -72,6 +49,7 @@ class Fences:
             "question": self.question,
             "claim": self.claim,
             "figure": self.figure,
+            "cell": self.cell,
             "audit": self.audit,
             "ledger": self.ledger,
             "source-audit": self.source_audit,
@@ -95,7 +73,7 @@ class Fences:
     def claim(self, body: str) -> str:
         """A card per claim. Body: ids, one a line."""
         claims = [self.library.evidence.claim(id) for id in body.split()]
-        return self._draw("claims", QUESTION, cards=[self._card(claim) for claim in claims])
+        return self._draw("claims", QUESTION, cards=map(self._card, claims))
 
     def figure(self, body: str) -> str:
         """A figure. Body: YAML with `id`, `alt`, and `caption` in Markdown.
@@ -104,6 +82,13 @@ class Fences:
         """
         given = _options(body, {"id", "alt", "caption"}, {"explore"})
         return self._draw("figure", QUESTION, **self._figure(given, QUESTION))
+
+    def cell(self, body: str) -> str:
+        """A cell of a notebook: its code, and what it put out. Body: its id."""
+        cell = self.library.cells.get(body.strip())
+        if cell is None:
+            raise PageError(f"No published notebook has a cell “{body.strip()}”.")
+        return self._draw("cell", "", code=code.python(cell.source), outputs=cell.outputs)
 
     def audit(self, body: str) -> str:
         """The statements that a question's page settles. Body: its slug."""
@@ -114,8 +99,7 @@ class Fences:
 
     def ledger(self, body: str) -> str:
         """Every claim of the guide. No body."""
-        cards = [self._card(claim) for claim in self.library.claims]
-        return self._draw("ledger", TOP, cards=cards)
+        return self._draw("ledger", TOP, rows=map(self._row, self.library.claims))
 
     def source_audit(self, body: str) -> str:
         """Every statement of the sources. No body."""
@@ -149,23 +133,39 @@ class Fences:
         return self._draw("broken", TOP, broken=self.library.broken)
 
     def _draw(self, template: str, root: str, **context: Any) -> str:
-        return self._templates.get_template(f"{template}.html").render(root=root, **context)
+        return (
+            _templates()
+            .get_template(f"{template}.html")
+            .render(
+                root=root,
+                language=self.language,
+                words=self.words,
+                manifest=self.library.manifest,
+                audit=self.library.audit,
+                library=self.library,
+                **context,
+            )
+        )
 
-    def _card(self, claim: RecordedClaim) -> dict[str, Any]:
-        """A claim as the templates want it."""
-        bound = claim.bound
-        measured, control = claim.numbers["measured"], claim.numbers["control"]
+    def _row(self, claim: RecordedClaim) -> dict[str, Any]:
+        """A claim as the ledger wants it."""
         return {
             "id": claim.id,
             "data": claim.data,
-            "measured": measured,
-            "control": control,
+            "measured": claim.numbers["measured"],
+            "control": claim.numbers["control"],
             "seeds": len(claim.numbers["seeds"]),
-            "bound": typeset_bound(bound),
-            "strip": strip(bound, measured, control, self.words("log")),
-            "code": _highlighted(claim.source),
+            "bound": claim.bound,
             "question": self.library.question_of(claim),
             "falls_to": self.library.broken.of(claim.id),
+        }
+
+    def _card(self, claim: RecordedClaim) -> dict[str, Any]:
+        """A claim as its own page wants it."""
+        row = self._row(claim)
+        return row | {
+            "strip": strip(row["bound"], row["measured"], row["control"], self.words("log")),
+            "code": code.python(claim.source),
             "settles": [
                 (self.library.audit.statement(id), verdict) for id, verdict in claim.settles.items()
             ],
@@ -177,14 +177,13 @@ class Fences:
             check(explore, figure)
         if self.language == "zh":
             given = {key: unfold_chinese(text) for key, text in given.items()}
-        label = f'<svg role="img" aria-label="{escape(given["alt"].strip())}" data-search-exclude '
         return {
             "id": figure.id,
             "wide": _width(figure.svg) > WIDE,
             "drawn": figure.drawn,
             "explore": explore,
             "explorer": EXPLORERS[explore][self.language] if explore else None,
-            "svg": Markup(figure.svg.replace("<svg ", label, 1)),
+            "svg": _labelled(figure.svg, given["alt"].strip()),
             "caption": self._markdown(given["caption"], root),
         }
 
@@ -207,6 +206,28 @@ class Fences:
         return md
 
 
+@cache
+def _templates() -> Environment:
+    """The templates of all fences, read and compiled once."""
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    templates.globals |= {"number": typeset, "bound": typeset_bound}
+    templates.filters |= {
+        "math": subscripts,
+        "code": backticks,
+        "diff": code.diff,
+        "svg": _labelled,
+        "scrollable": _scrollable,
+    }
+    return templates
+
+
 def _options(body: str, wanted: set[str], possible: set[str] = frozenset()) -> dict[str, str]:
     """The YAML of a fence, with exactly the keys that are wanted, and perhaps the possible ones."""
     try:
@@ -218,20 +239,17 @@ def _options(body: str, wanted: set[str], possible: set[str] = frozenset()) -> d
     return given
 
 
-def _highlighted(code: str) -> Markup:
-    """Python code, marked up as Material marks up its own."""
-    return Markup(
-        highlight(code, PythonLexer(), HtmlFormatter(cssclass="highlight", wrapcode=True))
-    )
+def _labelled(svg: str, label: str) -> Markup:
+    """A figure, with what it shows in words for those who do not see it."""
+    attributes = f'role="img" aria-label="{escape(label)}" data-search-exclude'
+    return Markup(svg.replace("<svg ", f"<svg {attributes} ", 1))
 
 
-def _diff(edit: Edit) -> Markup:
-    """What an edit takes out of the lab and puts in, as a diff."""
-    lines = [f"-{line}" for line in edit.old.splitlines()]
-    lines += [f"+{line}" for line in edit.new.splitlines()]
-    return Markup(
-        highlight("\n".join(lines), DiffLexer(), HtmlFormatter(cssclass="highlight", wrapcode=True))
-    )
+def _scrollable(html: str, name: str) -> Markup:
+    """A claim's own HTML, with its table as `FocusableTables` leaves tables."""
+    region = f'<div class="qa-scroll" role="region" tabindex="0" aria-label="{name}">'
+    html = html.replace("<table>", f'{region}<table class="qa-table">')
+    return Markup(html.replace("</table>", "</table></div>"))
 
 
 def backticks(text: str) -> Markup:

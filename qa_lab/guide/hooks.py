@@ -1,26 +1,28 @@
-"""What MkDocs is told beyond its configuration: navigation, notebooks, the other language."""
+"""What MkDocs is told beyond its configuration: navigation, notebooks, search, languages."""
 
 import logging
 import re
 from pathlib import Path
 
+import jieba
 from markupsafe import escape
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import Abort, PluginError
-from mkdocs.plugins import event_priority
+from mkdocs.plugins import CombinedEvent, event_priority
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 
-from qa_lab.claims.manifest import LANGUAGES
+from qa_lab.claims.manifest import LANGUAGES, Question
+from qa_lab.claims.notebooks import ROOT
 from qa_lab.guide.errors import PageError
 from qa_lab.guide.library import Library, library
 from qa_lab.guide.navigation import UNWRITTEN, navigation
-from qa_lab.guide.notebook_pages import slim
+from qa_lab.guide.notebook_pages import markdown
 from qa_lab.guide.reference import pages
+from qa_lab.guide.search import add_keywords, searchable
 from qa_lab.guide.words import Words
 
-CHATTY = ("jieba", "mkdocs.mkdocs-jupyter", "mkdocs.plugins.mkdocs_jupyter")
 EXTENSION = "qa_lab.guide.evidence"
 
 
@@ -33,58 +35,46 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """
     if config.strict and not logging.getLogger("mkdocs").isEnabledFor(logging.WARNING):
         raise PluginError("--quiet turns --strict off: build without it.")
-    for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("jieba").setLevel(logging.WARNING)  # it tells of its dictionary
     library.cache_clear()
     shelf = _library(config)
+    for word in shelf.vocabulary.chinese:
+        jieba.add_word(word)
     config.nav = navigation(shelf.manifest, shelf.lab, _language(config))
     return config
 
 
-@event_priority(100)  # before mkdocs-jupyter looks for notebooks
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the notebooks behind the published questions, and the pages of the lab's modules.
 
     Pages of questions that are drafts are held back.
     """
     shelf = _library(config)
-    for path, markdown in pages(shelf.lab).items():
-        files.append(File.generated(config, path, content=markdown))
+    for path, content in pages(shelf.lab).items():
+        files.append(File.generated(config, path, content=content))
     for question in shelf.manifest.questions:
         if question.published:
-            for file in _notebook_files(shelf.notebook(question), question.path, config):
+            for file in _notebook_files(shelf, question, config):
                 files.append(file)
         elif page := files.get_file_from_path(f"{question.path}.md"):
             page.inclusion = InclusionLevel.DRAFT
     return files
 
 
-def _notebook_files(recording: Path, path: str, config: MkDocsConfig) -> list[File]:
-    """The notebook as a page, and its source beside it for download."""
-    if not recording.exists():
-        raise PluginError(f"{path} is published, but {recording} is not recorded: make record")
-    below_root = str(recording.parents[2])
-    where = below_root, config.site_dir, config.use_directory_urls
-    page = File(f"notebooks/{path}.ipynb", *where)
-    beside = f"notebooks/{path}/{recording.stem}.py"
-    source = File(f"notebooks/{path}.py", *where, dest_uri=beside)
-    return [page, source]
-
-
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Give the notebooks' pages what a page says in its front matter."""
-    if question := _question_of_notebook(page, config):
-        language = _language(config)
-        title = Words(language)("notebook_title", question.short[language])
-        page.meta |= {"title": title, "search": {"exclude": True}, "hide": ["navigation", "toc"]}
-    return markdown
-
-
-def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Take out of a notebook's page what the site brings itself, and lead back to the answer."""
-    if question := _question_of_notebook(page, config):
-        return slim(html, question, _language(config))
-    return html
+def _notebook_files(shelf: Library, question: Question, config: MkDocsConfig) -> list[File]:
+    """The notebook as a page, and what can be downloaded from it beside it."""
+    content = markdown(shelf.recording(question), question, _language(config))
+    beside = [
+        File(
+            f"notebooks/{question.path}{suffix}",
+            str(shelf.root),
+            config.site_dir,
+            config.use_directory_urls,
+            dest_uri=f"notebooks/{question.path}/{question.slug}{suffix}",
+        )
+        for suffix in (".py", ".ipynb")
+    ]
+    return [File.generated(config, f"notebooks/{question.path}.md", content=content), *beside]
 
 
 def on_env(env, config: MkDocsConfig, files: Files):
@@ -103,17 +93,44 @@ def on_env(env, config: MkDocsConfig, files: Files):
     return env
 
 
-def on_page_context(context: dict, page: Page, config: MkDocsConfig, nav: Navigation) -> dict:
+def _say_where_the_other_language_is(
+    context: dict, page: Page, config: MkDocsConfig, nav: Navigation
+) -> dict:
     """Tell the language switch where this very page is in the other language, if it is."""
     language = _language(config)
     other = next(name for name in LANGUAGES if name != language)
     generated = page.file.abs_src_path is None  # for both languages alike
     page_exists = (Path(config.docs_dir).parent / other / page.file.src_uri).exists()
-    if page_exists or generated or _question_of_notebook(page, config):
+    if page_exists or generated:
         path = page.url.removeprefix("./")
         to_the_top = "../" * path.count("/")
         context["other_language"] = to_the_top + {"en": "../", "zh": "zh/"}[other] + path
     return context
+
+
+@event_priority(100)  # before the search plugin reads the page
+def _show_what_is_searched(context: dict, page: Page, **_) -> None:
+    """Give the search the page's words, with formulas as text."""
+    context["qa_whole"] = page.content
+    page.content = searchable(page.content)
+
+
+@event_priority(-100)  # after it
+def _show_the_page_again(context: dict, page: Page, **_) -> None:
+    page.content = context.pop("qa_whole")
+
+
+on_page_context = CombinedEvent(
+    _say_where_the_other_language_is, _show_what_is_searched, _show_the_page_again
+)
+
+
+@event_priority(100)  # before the search plugin writes its index
+def on_post_build(config: MkDocsConfig) -> None:
+    """Let a page be found by what else readers call its subject."""
+    shelf = _library(config)
+    entries = config.plugins["material/search"].search_index.entries
+    add_keywords(entries, shelf.vocabulary, shelf.manifest)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
@@ -135,15 +152,8 @@ def on_build_error(error: Exception) -> None:
 
 
 def _library(config: MkDocsConfig) -> Library:
-    options = config.mdx_configs.get(EXTENSION, {})
-    return library(Path(options["root"])) if "root" in options else library()
+    return library(Path(config.mdx_configs[EXTENSION].get("root", ROOT)))
 
 
 def _language(config: MkDocsConfig) -> str:
     return config.mdx_configs[EXTENSION]["language"]
-
-
-def _question_of_notebook(page: Page, config: MkDocsConfig):
-    if page.file.src_uri.endswith(".ipynb"):
-        return _library(config).manifest.question(Path(page.file.src_uri).stem)
-    return None

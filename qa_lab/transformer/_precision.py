@@ -95,22 +95,6 @@ def call_in_float32(module: nn.Module, x: Tensor) -> Tensor:
         return torch.func.functional_call(module, weights, (x,))
 
 
-class Float32Buffers(nn.Module):
-    """A module whose own buffers `half()` and `bfloat16()` leave in float32: they would round them.
-
-    Parameters follow as usual, and so do buffers to another device or to float64.
-    """
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        """Take a function to all parameters and buffers, as `to` does, and undo what it rounded."""
-        before = dict(self.named_buffers(recurse=False))
-        super()._apply(fn, recurse)
-        for name, after in list(self.named_buffers(recurse=False)):
-            if at_least_float32(after) is not after:
-                setattr(self, name, at_least_float32(before[name]).to(after.device))
-        return self
-
-
 def _lifted(value: object) -> object:
     """Lift the floating-point tensors in an argument."""
     if isinstance(value, Tensor):

@@ -22,6 +22,7 @@ from qa_lab.claims.bounds import Bound
 from qa_lab.claims.claim import run_seeds
 from qa_lab.claims.mime import CLAIM
 from qa_lab.claims.sample import Sample
+from tests.comparing import assert_identical
 
 HALVED = broken("halved", "减半", factor=0.5)
 
@@ -239,7 +240,7 @@ def test_every_seed_starts_the_global_generator_afresh_and_leaves_the_callers_al
         within(0, 1),
         broken("moved", "平移", shift=2.0),
     )
-    assert torch.equal(before, torch.get_rng_state())
+    assert_identical(before, torch.get_rng_state())
     torch.manual_seed(3)
     assert draws.measured.values[3] == torch.rand(()).item()
 

@@ -9,6 +9,7 @@ import torch
 from markdown import Markdown
 from py_mini_racer import MiniRacer
 
+from qa_lab.claims.notebooks import ROOT
 from qa_lab.experiments.measures import entropy_share
 from qa_lab.guide.errors import PageError
 from qa_lab.guide.explore import EXPLORERS
@@ -56,7 +57,7 @@ def test_its_random_numbers_are_standard_normal(formulas):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_draws_agree_with_what_the_figure_recorded(formulas, scale):
-    series = library().evidence.figure("softmax-by-width").drawn[1][scale]
+    series = library(ROOT).evidence.figure("softmax-by-width").drawn[1][scale]
     for exponent, recorded in list(zip(series["x"], series["y"], strict=True))[::3]:
         weights = [
             formulas("softmax", formulas("scores", z, round(10**exponent), scale))
@@ -100,7 +101,7 @@ def test_both_languages_have_the_same_words(name):
 
 
 def test_the_heads_are_read_from_the_record_row_by_row():
-    figure = library().evidence.figure("heads-over-places")
+    figure = library(ROOT).evidence.figure("heads-over-places")
     written = [float(text) for text in re.findall(r">(\d\.\d)</text>", figure.svg)]
     recorded = [v for panel in figure.drawn for v in panel["matrix"]["value"]]
     assert len(recorded) == 2 * 4 * 12  # panels, heads, places

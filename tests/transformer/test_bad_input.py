@@ -9,7 +9,7 @@ from functools import cache, partial
 import jaxtyping
 import pytest
 import torch
-from torch import Generator, nan, nn
+from torch import Generator, inf, nan, nn
 
 from qa_lab.experiments.data.tasks import vocab_size
 from qa_lab.experiments.fit import evaluate, fit
@@ -408,9 +408,18 @@ NUMBERS = {
     "beam 0": (lambda: search(beam=0), "beam must keep at least 1 text; got 0"),
     "a penalty of 0": (
         lambda: search(penalty=lambda length: 0.0),
-        "a penalty divides a log probability: it must be > 0; got 0.0",
+        "a penalty divides a log probability: it must be > 0, and finite in float32; got 0.0",
     ),
-    "a penalty of NaN": (lambda: search(penalty=wu_penalty(nan)), "> 0; got nan"),
+    "a penalty of NaN": (lambda: search(penalty=wu_penalty(nan)), "in float32; got nan"),
+    "an infinite penalty": (lambda: search(penalty=lambda length: inf), "in float32; got inf"),
+    "a penalty that float32 has as 0": (
+        lambda: search(penalty=lambda length: 1e-46),
+        "in float32; got 1e-46",
+    ),
+    "a penalty that float32 has as infinity": (
+        lambda: search(penalty=lambda length: 1e39),
+        "in float32; got 1e+39",
+    ),
     "no new token": (lambda: write(max_new_tokens=0), "max_new_tokens must be at least 1 token"),
     "a cache of no layers": (lambda: Cache(0), "a cache needs at least 1 layer; got 0"),
 }
@@ -834,6 +843,22 @@ WRITING = {
         "end_id must lie in 0..16, the vocabulary; got 17",
     ),
     "a negative end": (lambda: write(end_id=-1), "end_id must lie in 0..16"),
+    "one of two ends outside the vocabulary": (
+        lambda: write(end_id=[2, 17]),
+        "end_id must lie in 0..16, the vocabulary; got 17",
+    ),
+    "half an end": (
+        lambda: write(end_id=2.5),
+        "TypeError: end_id must be a token id, several of them, or None; got 2.5",
+    ),
+    "an end and a half": (
+        lambda: search(end_id=[2, 2.5]),
+        "TypeError: end_id must be a token id, several of them, or None; got [2, 2.5]",
+    ),
+    "an end in letters": (
+        lambda: speculate(end_id="</s>"),
+        "TypeError: end_id must be a token id, several of them, or None; got '</s>'",
+    ),
     "padding outside the vocabulary": (
         lambda: write(pad_id=17, end_id=None),
         "pad_id must lie in 0..16, the vocabulary; got 17",
@@ -849,9 +874,12 @@ WRITING = {
     ),
     "the likeliest of NaN": (
         lambda: greedy(torch.tensor([[0.0, 1.0], [1.0, nan]])),
-        "a logit is NaN: no token is the likeliest",
+        "a row of logits holds NaN or infinity, or only minus infinity: no token is the likeliest",
     ),
-    "all probability to NaN": (lambda: greedily(torch.tensor([[0.0, nan]])), "a logit is NaN"),
+    "all probability to NaN": (
+        lambda: greedily(torch.tensor([[0.0, nan]])),
+        "no token is the likeliest",
+    ),
     "a draw from NaN": (
         lambda: Sampler(Generator())(torch.tensor([[0.0, 1.0], [1.0, nan]])),
         "a row of logits holds NaN or infinity, or only minus infinity",
@@ -865,6 +893,14 @@ WRITING = {
         "logits must be [batch vocab]; got the shape [5]",
     ),
     "two prompts to guess for": (lambda: speculate(ids(2, 3)), "one prompt at a time; got 2"),
+    "a guesser that forgets what left its window": (
+        lambda: speculate(draft=LanguageReader(language_model(), window=2)),
+        "a cache with a window cannot go back: give the reader no window",
+    ),
+    "a target with a window": (
+        lambda: speculate(target=LanguageReader(language_model(), window=2)),
+        "a cache with a window cannot go back: give the reader no window",
+    ),
     "one reader for both": (speculate_with_one_reader, "target and draft are one reader"),
     "a target that has read": (
         lambda: speculate(target=reader(read=2)),
@@ -888,11 +924,15 @@ WRITING = {
     ),
     "guesses of probability NaN": (
         lambda: guesses(torch.full((2, 5), nan), torch.ones(3, 5) / 5),
-        "a guess has the probability NaN",
+        "a probability is NaN or infinite: no guess can be accepted or refused",
+    ),
+    "a target of NaN after the last guess": (
+        lambda: guesses(torch.ones(2, 5) / 5, torch.tensor([0.2, 0.2, nan])[:, None].expand(3, 5)),
+        "a probability is NaN or infinite: no guess can be accepted or refused",
     ),
     "targets of probability NaN": (
         lambda: guesses(torch.ones(2, 5) / 5, torch.full((3, 5), nan)),
-        "a guess has the probability NaN",
+        "a probability is NaN or infinite: no guess can be accepted or refused",
     ),
     "a cache for a recurrent model": (
         lambda: LanguageReader(RecurrentLM(17, 22, 1)),

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from qa_lab.transformer._precision import (
-    Float32Buffers,
     at_least_float32,
     call_in_float32,
     in_float32,
@@ -99,32 +98,11 @@ def test_a_module_is_called_in_float32_and_left_as_it_is(dtype):
 
 
 @HALVES
-def test_buffers_stay_and_parameters_go(dtype):
-    class Counter(Float32Buffers):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(2))
-            self.register_buffer("total", torch.tensor(4099.0))
-            self.register_buffer("count", torch.tensor(4099))
-
-    for model in (Counter(), nn.Sequential(Counter())):
-        counter = model if isinstance(model, Counter) else model[0]
-        model.to(torch.float32).to(dtype)
-        assert counter.weight.dtype == dtype
-        assert counter.total.dtype == torch.float32 and counter.total.item() == 4099
-        assert counter.count.dtype == torch.int64
-        model.double()
-        assert counter.weight.dtype == counter.total.dtype == torch.float64
-        model.to(dtype).to("meta")
-        assert counter.total.is_meta and counter.total.dtype == torch.float64
-
-
-@HALVES
 def test_running_statistics_stay_in_float32(dtype):
-    """In bfloat16 the way from 1 to 2.4 ends near 1.6: 0.01 of the rest is rounded away."""
-    norm = BatchNorm(3, count_padding=True, momentum=0.01).float().to(dtype)
+    """In bfloat16 the way from 1 to 2.4 ends at 2.25: 0.05 of the rest is rounded away."""
+    norm = BatchNorm(3, count_padding=True, momentum=0.05).float().to(dtype)
     x = (1.2**0.5 * torch.tensor([1.0, -1.0])).expand(3, -1).T[None].to(dtype)
-    for _ in range(500):
+    for _ in range(150):
         norm(x)
     assert norm.running_variance.dtype == torch.float32
     unbiased = 2 * x.double().square().mean()  # of two positions, divided by n - 1

@@ -49,7 +49,7 @@ def bracket_words(
         ValueError: A count is below 1, or a length is odd.
     """
     symbols, keep = _draw(rng, batch, n_types, max_depth, lengths)
-    ids = torch.full((batch, symbols.shape[1] + 2), PAD)
+    ids = symbols.new_full((batch, symbols.shape[1] + 2), PAD)
     ids[:, 0] = START
     ids[:, 1:-1] = symbols
     end = keep.sum(dim=1, keepdim=True) + 1
@@ -156,10 +156,10 @@ def bracket_validity(
     other = _pick(rng, unlike)
 
     opened = _pick(rng, keep & ~closing & (depth == 1))
-    later = torch.arange(ids.shape[1]) > opened
+    later = torch.arange(ids.shape[1], device=ids.device) > opened
     closed = (later & (depth == 0)).int().argmax(dim=1, keepdim=True)
 
-    coin, answer = torch.randint(2, (2, batch, 1), generator=rng)
+    coin, answer = torch.randint(2, (2, batch, 1), generator=rng, device=rng.device)
     crossed = unlike.any(dim=1, keepdim=True) & (coin == 1)
     swap = torch.where(crossed, torch.cat([one, other], 1), torch.cat([opened, closed], 1))
     swapped = ids.scatter(1, swap, ids.gather(1, swap.flip(1)))
@@ -191,7 +191,7 @@ def closing_bracket(
     ids, _ = _draw(rng, batch, n_types, max_depth, lengths)
     closing = ids >= FIRST_SYMBOL + n_types
     cut = _pick(rng, closing)
-    keep = torch.arange(ids.shape[1]) < cut
+    keep = torch.arange(ids.shape[1], device=ids.device) < cut
     return Labelled(ids.masked_fill(~keep, PAD), keep, ids.gather(1, cut)[:, 0])
 
 
@@ -205,12 +205,13 @@ def _draw(
     start, table, following = shapes(tuple(choices), max_depth)
     first, opening = walk(rng, start, table, following, batch=batch, steps=longest)
     length = first // (len(start) // (longest + 1))
-    keep = torch.arange(longest) < length[:, None]
+    keep = torch.arange(longest, device=rng.device) < length[:, None]
     depth = (2 * opening - 1).cumsum(dim=1)
     # At any one level brackets open and close in turn: sorted by level, pairs stand side by side.
     level = torch.where(opening == 1, depth, depth + 1).where(keep, longest)
     side_by_side = level.argsort(dim=1, stable=True)
-    types = torch.randint(n_types, (batch, longest // 2), generator=rng).repeat_interleave(2, dim=1)
+    pairs = torch.randint(n_types, (batch, longest // 2), generator=rng, device=rng.device)
+    types = pairs.repeat_interleave(2, dim=1)
     types = torch.empty_like(types).scatter_(1, side_by_side, types)
     ids = FIRST_SYMBOL + types + n_types * (1 - opening)
     return ids.masked_fill(~keep, PAD), keep
@@ -218,7 +219,7 @@ def _draw(
 
 def _pick(rng: Generator, mask: Bool[Tensor, "batch length"]) -> Int[Tensor, "batch 1"]:
     """Draw one of the True places of each row; 0 where there is none."""
-    luck = torch.rand(mask.shape, generator=rng)
+    luck = torch.rand(mask.shape, generator=rng, device=rng.device)
     return luck.masked_fill(~mask, -1.0).argmax(dim=1, keepdim=True)
 
 

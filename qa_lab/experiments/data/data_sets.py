@@ -33,7 +33,8 @@ def split(
             f"train_fraction {train_fraction} of {size} examples leaves {n_train} to train on and "
             f"{size - n_train} held out; both need 1 or more."
         )
-    train, held_out = torch.randperm(size, generator=rng).tensor_split([n_train])
+    order = torch.randperm(size, generator=rng, device=rng.device).cpu()
+    train, held_out = order.tensor_split([n_train])
     return train, held_out
 
 
@@ -54,5 +55,5 @@ def draw_rows(rng: Generator, data: Data, *, batch: int) -> Data:
         ValueError: There is no row to draw, or none is asked for.
     """
     at_least(1, batch=batch, rows=len(data[0]))
-    rows = torch.randint(len(data[0]), (batch,), generator=rng)
-    return type(data)(*(field[rows] for field in data))
+    rows = torch.randint(len(data[0]), (batch,), generator=rng, device=rng.device)
+    return type(data)(*(field[rows.to(field.device)] for field in data))

@@ -126,8 +126,9 @@ def date_conversion(
     days = all_days() if days is None else days
     at_least(1, batch=batch, forms=len(forms), days=len(days))
     ways = list(forms.values())
-    drawn = days[torch.randint(len(days), (batch,), generator=rng)].tolist()
-    chosen = torch.randint(len(ways), (batch,), generator=rng).tolist()
+    place = torch.randint(len(days), (batch,), generator=rng, device=rng.device)
+    drawn = days[place.to(days.device)].tolist()
+    chosen = torch.randint(len(ways), (batch,), generator=rng, device=rng.device).tolist()
     if not FIRST.toordinal() <= min(drawn) <= max(drawn) <= LAST.toordinal():
         raise ValueError(
             f"days must be ordinals from {FIRST.toordinal()} ({FIRST}) to {LAST.toordinal()} "

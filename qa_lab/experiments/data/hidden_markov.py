@@ -219,7 +219,8 @@ class HiddenMarkovSource:
         table = self.edges.flatten(1)  # column = symbol * states + next state
         following = (torch.arange(table.shape[1]) % states).expand(states, -1)
         _, taken = walk(rng, self.stationary, table, following, batch=batch, steps=length)
-        ids = torch.cat([torch.full((batch, 1), START), FIRST_SYMBOL + taken // states], dim=1)
+        symbols = FIRST_SYMBOL + taken // states
+        ids = torch.cat([symbols.new_full((batch, 1), START), symbols], dim=1)
         return Sentences(ids, torch.ones_like(ids, dtype=torch.bool))
 
     def predict(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length-1 vocab"]:

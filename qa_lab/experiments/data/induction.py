@@ -6,6 +6,7 @@ of two attention heads does it: one moves each token one place on, the other loo
 
 import math
 from fractions import Fraction
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,10 +40,11 @@ def induction(rng: Generator, *, batch: int, n_symbols: int, length: int) -> Lab
     at_least(1, batch=batch)
     at_least(2, n_symbols=n_symbols)
     at_least(3, length=length)
-    repeated = torch.randint(FIRST_SYMBOL, vocab_size(n_symbols), (batch, 1), generator=rng)
-    others = torch.randint(FIRST_SYMBOL, vocab_size(n_symbols - 1), (batch, length), generator=rng)
+    draw = partial(torch.randint, generator=rng, device=rng.device)
+    repeated = draw(FIRST_SYMBOL, vocab_size(n_symbols), (batch, 1))
+    others = draw(FIRST_SYMBOL, vocab_size(n_symbols - 1), (batch, length))
     ids = others + (others >= repeated)  # skips the repeated symbol
-    first = torch.randint(length - 2, (batch, 1), generator=rng)
+    first = draw(length - 2, (batch, 1))
     ids[:, -1:] = repeated
     ids.scatter_(1, first, repeated)
     return Labelled(ids, torch.ones_like(ids, dtype=torch.bool), ids.gather(1, first + 1)[:, 0])
@@ -107,7 +109,8 @@ def repeated_sequence(
         ValueError: A count is below 1.
     """
     at_least(1, batch=batch, n_symbols=n_symbols, length=length, copies=copies)
-    once = torch.randint(FIRST_SYMBOL, vocab_size(n_symbols), (batch, length), generator=rng)
+    shape, here = (batch, length), rng.device
+    once = torch.randint(FIRST_SYMBOL, vocab_size(n_symbols), shape, generator=rng, device=here)
     return once.repeat(1, copies)
 
 

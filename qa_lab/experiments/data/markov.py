@@ -35,7 +35,7 @@ def dirichlet(
     at_least(1, rows=rows, columns=columns)
     if not concentration > 0:
         raise ValueError(f"concentration must be above 0; got {concentration}.")
-    seed = int(torch.randint(2**62, (1,), generator=rng))
+    seed = int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
     table = np.random.default_rng(seed).dirichlet([concentration] * columns, size=rows)
     return torch.from_numpy(table)
 
@@ -111,14 +111,15 @@ def walk(
         The first row and the columns of each walk.
     """
     # numpy, since each step is a handful of numbers: torch's overhead makes it three times slower.
-    luck = torch.rand(steps + 1, batch, 1, dtype=torch.float64, generator=rng).numpy()
+    here, double = rng.device, torch.float64
+    luck = torch.rand(steps + 1, batch, 1, dtype=double, generator=rng, device=here).cpu().numpy()
     bounds, onward = _bounds(table), following.numpy()
     row = first = (_bounds(start) > luck[0]).argmax(axis=1)
     columns = np.empty((steps, batch), dtype=np.int64)
     for step in range(steps):
         columns[step] = (bounds.take(row, axis=0) > luck[step + 1]).argmax(axis=1)
         row = onward[row, columns[step]]
-    return torch.from_numpy(first), torch.from_numpy(columns.T.copy())
+    return torch.from_numpy(first).to(here), torch.from_numpy(columns.T.copy()).to(here)
 
 
 def _bounds(table: Float[Tensor, "*rows column"]) -> np.ndarray:
@@ -210,10 +211,10 @@ class MarkovSource:
             batch=batch,
             steps=max(0, length - self.order),
         )
-        places = self.n_symbols ** torch.arange(self.order - 1, -1, -1)
+        places = self.n_symbols ** torch.arange(self.order - 1, -1, -1, device=first.device)
         opening = first[:, None] // places % self.n_symbols
         symbols = FIRST_SYMBOL + torch.cat([opening, rest], dim=1)[:, :length]
-        ids = torch.cat([torch.full((batch, 1), START), symbols], dim=1)
+        ids = torch.cat([symbols.new_full((batch, 1), START), symbols], dim=1)
         return Sentences(ids, torch.ones_like(ids, dtype=torch.bool))
 
     def predict(

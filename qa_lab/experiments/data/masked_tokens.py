@@ -62,9 +62,10 @@ def topic_texts(
         The ids, and each text's topic.
     """
     at_least(1, batch=batch, length=length)
-    topic = torch.randint(VOCAB, (batch, 1), generator=rng)
-    noisy = torch.rand(batch, length, generator=rng) < NOISE
-    return torch.where(noisy, torch.randint(VOCAB, (batch, length), generator=rng), topic), topic
+    how = {"generator": rng, "device": rng.device}
+    topic = torch.randint(VOCAB, (batch, 1), **how)
+    noisy = torch.rand(batch, length, **how) < NOISE
+    return torch.where(noisy, torch.randint(VOCAB, (batch, length), **how), topic), topic
 
 
 def hide(rng: Generator, ids: Int[Tensor, "batch length"], rule: Rule) -> Hidden:
@@ -83,8 +84,9 @@ def hide(rng: Generator, ids: Int[Tensor, "batch length"], rule: Rule) -> Hidden
     """
     if min(rule) < 0 or rule.kept < -1e-9:
         raise ValueError(f"shares must be >= 0 and sum to 1 at most; got {rule}.")
-    draw = torch.rand(ids.shape, generator=rng) / CHOSEN  # below 1: chosen
-    swapped = torch.randint(VOCAB, ids.shape, generator=rng)
+    how = {"generator": rng, "device": rng.device}
+    draw = torch.rand(ids.shape, **how).to(ids.device) / CHOSEN  # below 1: chosen
+    swapped = torch.randint(VOCAB, ids.shape, **how).to(ids.device)
     shown = torch.where(draw < rule.masked + rule.swapped, swapped, ids)
     return Hidden(torch.where(draw < rule.masked, MASK, shown), draw < 1, ids)
 

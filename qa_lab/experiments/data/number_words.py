@@ -128,12 +128,10 @@ def number_words(
     Raises:
         ValueError: A number is out of range, there is none to draw, or none is asked for.
     """
-    at_least(1, batch=batch, numbers=LIMIT if numbers is None else len(numbers))
-    if numbers is None:
-        drawn = torch.randint(LIMIT, (batch,), generator=rng)
-    else:
-        drawn = numbers[torch.randint(len(numbers), (batch,), generator=rng)]
-    said = drawn.tolist()
+    limit = LIMIT if numbers is None else len(numbers)
+    at_least(1, batch=batch, numbers=limit)
+    drawn = torch.randint(limit, (batch,), generator=rng, device=rng.device)
+    said = (drawn if numbers is None else numbers[drawn.to(numbers.device)]).tolist()
     return VOCABULARY.pairs([source(n) for n in said], [target(n) for n in said])
 
 

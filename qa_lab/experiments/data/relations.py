@@ -135,7 +135,7 @@ def train_relation(
     head = RelationHead(tied=tied, sees_itself=sees_itself)
 
     def draw(rng: Generator, lists: int = BATCH) -> Tensor:
-        return torch.randint(VALUES, (lists, SYMBOLS), generator=rng)
+        return torch.randint(VALUES, (lists, SYMBOLS), generator=rng, device=rng.device)
 
     def loss(head: RelationHead, values: Tensor) -> Tensor:
         return F.cross_entropy(head(values)[0].flatten(0, 1), values[:, partner].flatten())

@@ -233,7 +233,7 @@ def train_retrieval(
             shake_apart(attention, shake, rng)
 
     def draw(rng: Generator, lists: int = BATCH) -> Tensor:
-        return torch.randn(lists, PLACES, content, generator=rng)
+        return torch.randn(lists, PLACES, content, generator=rng, device=rng.device)
 
     at_least(1, n_lists=BATCH if n_lists is None else n_lists)
     few = None if n_lists is None else draw(Generator().manual_seed(seed), n_lists)
@@ -277,7 +277,7 @@ def make_heads_equal(attention: MultiHeadAttention) -> None:
 def shake_apart(attention: MultiHeadAttention, size: float, rng: Generator) -> None:
     """Add noise to every head's weights, of the given standard deviation."""
     for part in heads_of(attention):
-        part.add_(size * torch.randn(part.shape, generator=rng))
+        part.add_(size * torch.randn(part.shape, generator=rng, device=rng.device).to(part.device))
 
 
 def heads_of(attention: MultiHeadAttention) -> list[Float[Tensor, "head ..."]]:

@@ -137,11 +137,11 @@ def random_symbols(
         ValueError: `lengths` is empty or holds a length below 1; or a count is below 1.
     """
     at_least(1, batch=batch, n_symbols=n_symbols)
-    choices = torch.tensor(length_choices(lengths))
-    longest = int(choices.max())
-    ids = torch.randint(FIRST_SYMBOL, vocab_size(n_symbols), (batch, longest), generator=rng)
-    drawn = choices[torch.randint(len(choices), (batch,), generator=rng)]
-    keep = torch.arange(longest) < drawn[:, None]
+    choices, symbols = torch.tensor(length_choices(lengths)), (FIRST_SYMBOL, vocab_size(n_symbols))
+    longest, here = int(choices.max()), rng.device
+    ids = torch.randint(*symbols, (batch, longest), generator=rng, device=here)
+    drawn = choices.to(here)[torch.randint(len(choices), (batch,), generator=rng, device=here)]
+    keep = torch.arange(longest, device=here) < drawn[:, None]
     return ids.masked_fill(~keep, PAD), keep
 
 
@@ -152,12 +152,12 @@ def framed(
 ) -> Pairs:
     """Put each answer, as long as its source, between START and END."""
     batch, length = answer.shape
-    target = torch.full((batch, length + 2), PAD)
+    target = answer.new_full((batch, length + 2), PAD)
     target[:, 0] = START
     target[:, 1:-1] = answer.masked_fill(~keep, PAD)
-    end = keep.sum(dim=1) + 1
-    target[torch.arange(batch), end] = END
-    return Pairs(source, keep, target, torch.arange(length + 2) <= end[:, None])
+    end = keep.sum(dim=1, keepdim=True) + 1
+    target.scatter_(1, end, END)
+    return Pairs(source, keep, target, torch.arange(length + 2, device=end.device) <= end)
 
 
 def copy(rng: Generator, *, batch: int, n_symbols: int, lengths: int | range) -> Pairs:
@@ -189,7 +189,8 @@ def reverse(rng: Generator, *, batch: int, n_symbols: int, lengths: int | range)
         Sources and targets. The padding stays on the right of both.
     """
     ids, keep = random_symbols(rng, batch, n_symbols, lengths)
-    mirrored = keep.sum(dim=1, keepdim=True) - 1 - torch.arange(ids.shape[1])
+    place = torch.arange(ids.shape[1], device=ids.device)
+    mirrored = keep.sum(dim=1, keepdim=True) - 1 - place
     return framed(ids, keep, ids.gather(1, mirrored.clamp(min=0)))
 
 
@@ -238,10 +239,11 @@ def associative_recall(
     at_least(1, batch=batch, n_values=n_values)
     if not 1 <= n_pairs <= n_keys:
         raise ValueError(f"n_pairs must lie in 1..n_keys = {n_keys}; got {n_pairs}.")
-    keys = FIRST_SYMBOL + torch.rand(batch, n_keys, generator=rng).argsort(dim=1)[:, :n_pairs]
-    first_value = FIRST_SYMBOL + n_keys
-    values = torch.randint(first_value, first_value + n_values, (batch, n_pairs), generator=rng)
-    asked = torch.randint(n_pairs, (batch, 1), generator=rng)
+    here, first_value = rng.device, FIRST_SYMBOL + n_keys
+    order = torch.rand(batch, n_keys, generator=rng, device=here).argsort(dim=1)
+    keys = FIRST_SYMBOL + order[:, :n_pairs]
+    values = first_value + torch.randint(n_values, (batch, n_pairs), generator=rng, device=here)
+    asked = torch.randint(n_pairs, (batch, 1), generator=rng, device=here)
     pairs = torch.stack([keys, values], dim=-1).flatten(1)
     ids = torch.cat([pairs, keys.gather(1, asked)], dim=1)
     return Labelled(ids, torch.ones_like(ids, dtype=torch.bool), values.gather(1, asked)[:, 0])
@@ -262,7 +264,7 @@ def most_frequent_token(
         Padded sequences and the symbol's token id. Padding does not count, however much there is.
     """
     ids, keep = random_symbols(rng, batch, n_symbols, lengths)
-    symbols = torch.arange(FIRST_SYMBOL, vocab_size(n_symbols))
+    symbols = torch.arange(FIRST_SYMBOL, vocab_size(n_symbols), device=ids.device)
     counts = (ids[:, :, None] == symbols).sum(dim=1)
     most = counts == counts.max(dim=1, keepdim=True).values
     return Labelled(ids, keep, symbols[most.int().argmax(dim=1)])
@@ -287,7 +289,7 @@ def iid_tokens(
         ValueError: A count is below 1.
     """
     at_least(1, batch=batch, vocab=vocab, length=length)
-    return torch.randint(vocab, (batch, length), generator=rng)
+    return torch.randint(vocab, (batch, length), generator=rng, device=rng.device)
 
 
 def entropy_floor(vocab: int) -> float:

@@ -190,6 +190,7 @@ class Cache:
     def __init__(self, n_layers: int, window: int | None = None) -> None:
         if n_layers < 1:
             raise ValueError(f"a cache needs at least 1 layer; got {n_layers}.")
+        self.window = window
         self.layers = [LayerCache(window) for _ in range(n_layers)]
 
     @property

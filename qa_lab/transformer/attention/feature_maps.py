@@ -4,6 +4,7 @@ A dot product of features stands where softmax has an exponential of a dot produ
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -89,10 +90,10 @@ def orthogonal_directions(
     if min(features, d_k) < 1:
         raise ValueError(f"features and d_k must be at least 1; got {features} and {d_k}.")
     device = None if generator is None else generator.device
+    draw = partial(torch.randn, generator=generator, device=device)
     blocks = []
     for _ in range(0, features, d_k):
-        Q, R = torch.linalg.qr(torch.randn(d_k, d_k, generator=generator, device=device))
+        Q, R = torch.linalg.qr(draw(d_k, d_k))
         blocks.append(Q * R.diagonal().sign())  # LAPACK's signs are not random: undo its choice
-    norms = torch.randn(features, d_k, generator=generator, device=device)
-    norms = norms.norm(dim=-1, keepdim=True)
+    norms = draw(features, d_k).norm(dim=-1, keepdim=True)
     return norms * torch.cat(blocks)[:features]

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, check_batch, check_vectors
+from qa_lab.transformer._sharing import register_once
 from qa_lab.transformer.attention.cache import KVCache
 from qa_lab.transformer.attention.dot_product import Attend, DotProductAttention
 
@@ -274,6 +275,7 @@ def tie_query_and_key(attention: MultiHeadAttention) -> MultiHeadAttention:
             f"{attention.n_kv_heads} key heads."
         )
     attention.W_K = attention.W_Q
+    register_once(attention)
     return attention
 
 

@@ -4,7 +4,7 @@ How text is written with a trained model: greedy, sampled, by beam, speculativel
 """
 
 from qa_lab.transformer.decoding.beam import Penalty, beam_search, power_penalty, wu_penalty
-from qa_lab.transformer.decoding.generation import Choose, generate, greedy
+from qa_lab.transformer.decoding.generation import Choose, Ends, generate, greedy
 from qa_lab.transformer.decoding.readers import LanguageReader, Reader, Step, TranslationReader
 from qa_lab.transformer.decoding.sampling import Sampler, keep_top_k, keep_top_p, with_temperature
 from qa_lab.transformer.decoding.speculation import (
@@ -19,6 +19,7 @@ from qa_lab.transformer.decoding.speculation import (
 __all__ = [
     "Choose",
     "Distribution",
+    "Ends",
     "LanguageReader",
     "Penalty",
     "Reader",

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from qa_lab.transformer.decoding.generation import check_prompts, check_special
+from qa_lab.transformer._precision import at_least_float32
+from qa_lab.transformer.decoding.generation import Ends, check_prompts, check_special, end_ids
 from qa_lab.transformer.decoding.readers import Reader
 
 Penalty = Callable[[int], float]
@@ -56,7 +57,8 @@ class Beams(NamedTuple):
     ids: Int[Tensor, "batch beam new"]
     """What was written, the end included, then padding."""
     scores: Float[Tensor, "batch beam"]
-    """Log probability in nats over the length penalty; minus infinity where fewer texts exist."""
+    """Log probability in nats over the length penalty, in float32 at least; minus infinity where
+    fewer texts exist: there all of `ids` is padding."""
 
 
 @torch.no_grad()
@@ -65,7 +67,7 @@ def beam_search(
     prompt: Int[Tensor, "batch prompt"],
     *,
     beam: int,
-    end_id: int | None,
+    end_id: Ends,
     pad_id: int,
     max_new_tokens: int,
     penalty: Penalty = PER_TOKEN,
@@ -74,11 +76,10 @@ def beam_search(
 
     $$ score(Y) = \log P(Y) / lp(|Y|) $$
 
-    Of the continuations of all kept beginnings, the 2 beam likeliest are looked at. Those that end,
-    if among the first `beam`, join the finished; the first `beam` of the others are kept. It stops
-    when nothing kept can still beat the worst of `beam` finished texts. A beam of
-    vocab^(max_new_tokens - 1) makes the search exhaustive; a beam of 1 is greedy, but may look
-    beyond the first end.
+    Of the continuations of all kept beginnings, those that end, if among the `beam` likeliest, join
+    the finished; the `beam` likeliest of the others are kept. A prompt is done when nothing kept
+    can still beat the worst of its `beam` finished texts. A beam of vocab^(max_new_tokens - 1)
+    makes the search exhaustive; a beam of 1 is greedy, but may look beyond the first end.
 
     Paper: Wu et al. 2016, arXiv:1609.08144, section 7.
     Departs: no coverage penalty and no pruning by score.
@@ -87,7 +88,7 @@ def beam_search(
         reader: Fresh; of as many rows as there are prompts.
         prompt: What the text begins with, one token at least, all of one length.
         beam: Beginnings to keep for each prompt.
-        end_id: The token that ends a text; part of the answer. None: no token does.
+        end_id: The token that ends a text, or several; part of the answer. None: no token does.
         pad_id: What fills a row after its end. Any token of the vocabulary.
         max_new_tokens: Tokens to write at most, the end included.
         penalty: From a length, the end included, to the divisor of the log probability.
@@ -96,50 +97,84 @@ def beam_search(
         `beam` texts for each prompt.
 
     Raises:
-        TypeError: The prompt is not of whole numbers.
-        ValueError: beam or max_new_tokens is less than 1, the prompt is empty, end_id or pad_id
-            lies outside the vocabulary, a penalty is not positive, or the model answers with NaN.
+        TypeError: The prompt or the ends are not whole numbers.
+        ValueError: beam or max_new_tokens is less than 1, the prompt is empty, an end or pad_id
+            lies outside the vocabulary, a penalty is not positive or not finite, or a row of the
+            model's logits holds NaN or infinity, or only minus infinity.
     """
     if beam < 1:
         raise ValueError(f"beam must keep at least 1 text; got {beam}.")
     check_prompts(prompt, None, max_new_tokens)
-    penalties = [penalty(length) for length in range(1, max_new_tokens + 1)]
-    if wrong := [divisor for divisor in penalties if not divisor > 0]:
-        raise ValueError(f"a penalty divides a log probability: it must be > 0; got {wrong[0]}.")
+    penalties = checked_penalties(penalty, max_new_tokens)
+    largest, ends = max(penalties), end_ids(end_id, prompt.device)
+    many = (1 + len(ends)) * beam  # each beam has as many ends: `beam` others at least go on
     logits = reader.read(prompt)[:, -1]
-    check_special(logits, end_id, pad_id)
-    end_id = -1 if end_id is None else end_id  # no token is -1
+    check_special(logits, ends, pad_id)
     batch, vocab = logits.shape
     first_row = beam * torch.arange(batch, device=prompt.device)[:, None]
     reader.reorder((first_row // beam).expand(-1, beam).flatten())
     # All beams of a prompt begin alike: one of them counts, or the rest would be its copies.
-    scores = logits.new_full((batch, beam), -torch.inf)
+    scores = at_least_float32(logits[:, :1]).new_full((batch, beam), -torch.inf)
     scores[:, 0] = 0.0
     logits = logits[:, None].expand(-1, beam, -1)
     ids = prompt.new_full((batch, beam, max_new_tokens), pad_id)
     finished = Beams(ids, torch.full_like(scores, -torch.inf))
     for t in range(max_new_tokens):
-        total = scores[..., None] + logits.log_softmax(dim=-1)
-        candidates = total.flatten(1).topk(min(2 * beam, beam * vocab), dim=-1)
-        parents, tokens = candidates.indices // vocab, candidates.indices % vocab
+        totals, parents, tokens = continuations(many, scores, logits)
         grown = ids.gather(1, parents[..., None].expand(-1, -1, max_new_tokens))
         grown[..., t] = tokens
-        ends = (tokens == end_id) | (t + 1 == max_new_tokens)
-        ended = candidates.values.masked_fill(~ends, -torch.inf)[:, :beam] / penalties[t]
+        over = torch.isin(tokens, ends) | (t + 1 == max_new_tokens)
+        ended = totals.masked_fill(~over, -torch.inf)[:, :beam] / penalties[t]
         finished = best(
             beam,
             torch.cat([finished.ids, grown[:, :beam]], dim=1),
             torch.cat([finished.scores, ended], dim=1),
         )
-        scores, kept = candidates.values.masked_fill(ends, -torch.inf).topk(beam, dim=-1)
+        scores, kept = totals.masked_fill(over, -torch.inf).topk(beam, dim=-1)
         # A log probability only falls from here on, so the largest divisor flatters it most.
-        hope = scores[:, 0] / max(penalties)
-        if (hope <= finished.scores[:, -1]).all():
+        done = scores[:, :1] / largest <= finished.scores[:, -1:]
+        scores = scores.masked_fill(done, -torch.inf)  # while other prompts may go on
+        if done.all():
             break
         ids = grown.gather(1, kept[..., None].expand(-1, -1, max_new_tokens))
         reader.reorder((first_row + parents.gather(1, kept)).flatten())
         logits = reader.read(ids[..., t].reshape(-1, 1))[:, -1].view(batch, beam, vocab)
-    return finished
+    if finished.scores.isnan().any():  # once NaN, a score is the largest, and stays
+        raise ValueError("a row of logits holds NaN or infinity, or only minus infinity.")
+    nowhere = finished.scores[..., None] == -torch.inf
+    return Beams(finished.ids.masked_fill(nowhere, pad_id), finished.scores)
+
+
+def checked_penalties(penalty: Penalty, max_new_tokens: int) -> list[float]:
+    """List the penalties of all lengths, from one token on.
+
+    Raises:
+        ValueError: See `beam_search`.
+    """
+    penalties, numbers = (
+        [penalty(n) for n in range(1, max_new_tokens + 1)],
+        torch.finfo(torch.float),
+    )
+    if wrong := [divisor for divisor in penalties if not numbers.tiny <= divisor <= numbers.max]:
+        raise ValueError(
+            "a penalty divides a log probability: it must be > 0, and finite in float32; got "
+            f"{wrong[0]}."
+        )
+    return penalties
+
+
+def continuations(
+    many: int, scores: Float[Tensor, "batch beam"], logits: Float[Tensor, "batch beam vocab"]
+) -> tuple[
+    Float[Tensor, "batch candidate"], Int[Tensor, "batch candidate"], Int[Tensor, "batch candidate"]
+]:
+    """Find the likeliest texts that are one token longer: their scores, parents and last tokens."""
+    vocab = logits.shape[-1]
+    totals = scores[..., None] + at_least_float32(logits).log_softmax(dim=-1)
+    # Where no text is, the model was asked about nothing: whatever it says does not count.
+    totals = totals.masked_fill(scores[..., None] == -torch.inf, -torch.inf).flatten(1)
+    top = totals.topk(min(many, totals.shape[1]), dim=-1)
+    return top.values, top.indices // vocab, top.indices % vocab
 
 
 def best(

@@ -6,7 +6,8 @@
 `greedy` is here, `Sampler` in `sampling`; `beam_search` and `speculative` have loops of their own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +18,8 @@ from qa_lab.transformer.decoding.readers import Reader
 
 Choose = Callable[[Tensor], Tensor]
 """From the logits of the next token [batch vocab] to its ids [batch], as `greedy` does."""
+Ends = int | Collection[int] | None
+"""The tokens that end a text: one, several of which any will do, or none."""
 
 
 def greedy(logits: Float[Tensor, "*batch vocab"]) -> Int[Tensor, "*batch"]:
@@ -31,11 +34,15 @@ def greedy(logits: Float[Tensor, "*batch vocab"]) -> Int[Tensor, "*batch"]:
         Its id; of several that are equally likely, the smallest.
 
     Raises:
-        ValueError: A logit is NaN, which would be taken for the largest.
+        ValueError: No token is the likeliest of a row: it holds NaN (which would be taken for the
+            largest) or infinity, or nothing but minus infinity.
     """
     ids = logits.argmax(dim=-1)
-    if logits.gather(-1, ids[..., None]).isnan().any():
-        raise ValueError("a logit is NaN: no token is the likeliest.")
+    if not (logits.gather(-1, ids[..., None]).abs() < torch.inf).all():
+        raise ValueError(
+            "a row of logits holds NaN or infinity, or only minus infinity: no token is the "
+            "likeliest."
+        )
     return ids
 
 
@@ -45,7 +52,7 @@ def generate(
     prompt: Int[Tensor, "batch prompt"],
     choose: Choose = greedy,
     *,
-    end_id: int | None,
+    end_id: Ends,
     pad_id: int,
     max_new_tokens: int,
     prompt_lengths: Int[Tensor, " batch"] | None = None,
@@ -66,21 +73,22 @@ def generate(
         prompt: What the text begins with, one token at least: a start token will do. Padded on the
             right, if `prompt_lengths` says where.
         choose: From logits to the next token of each row: `greedy`, a `Sampler`.
-        end_id: The token that ends a row; part of the answer. None: no token does.
+        end_id: The token that ends a row, or several; part of the answer. None: no token does.
         pad_id: What fills a row after its end. Any token of the vocabulary.
         max_new_tokens: Tokens to write at most, the end included.
         prompt_lengths: Tokens of each prompt. None: all fill their row.
 
     Returns:
         What was written, without the prompt. In each row nothing but `pad_id` follows the first
-        `end_id`.
+        end.
 
     Raises:
-        TypeError: The prompt or its lengths are not whole numbers.
-        ValueError: max_new_tokens is less than 1, a prompt is empty or longer than its row, end_id
+        TypeError: The prompt, its lengths or the ends are not whole numbers.
+        ValueError: max_new_tokens is less than 1, a prompt is empty or longer than its row, an end
             or pad_id lies outside the vocabulary, or the model answers with NaN.
     """
     lengths = check_prompts(prompt, prompt_lengths, max_new_tokens)
+    ends = end_ids(end_id, prompt.device)
     batch, longest = prompt.shape
     text = prompt.new_full((batch, longest + max_new_tokens), pad_id)
     text[:, :longest] = prompt
@@ -89,12 +97,13 @@ def generate(
     writing = torch.ones_like(lengths, dtype=torch.bool)
     first = int(lengths.min())
     logits = reader.read(text[:, :first])[:, -1]
-    check_special(logits, end_id, pad_id)
-    end_id = -1 if end_id is None else end_id  # no token is -1
+    check_special(logits, ends, pad_id)
     for t in range(first, longest + max_new_tokens):
         chooses = writing & own[:, t]
-        text[chooses, t] = choose(logits)[chooses]
-        writing = writing & ~(chooses & (text[:, t] == end_id))
+        # A row that has ended, or has prompt left, has nothing to choose, whatever its logits are.
+        logits = logits.masked_fill(~chooses[:, None], 0.0)
+        text[:, t] = torch.where(chooses, choose(logits), text[:, t])
+        writing = writing & ~(chooses & torch.isin(text[:, t], ends))
         writing = writing & (t + 1 < lengths + max_new_tokens)
         if not writing.any():
             break
@@ -126,17 +135,30 @@ def check_prompts(
         return torch.full((batch,), longest, device=prompt.device)
     check_lengths(prompt_lengths, 1, longest, "prompt_lengths")
     check_batch(prompt=prompt, prompt_lengths=prompt_lengths)
-    return prompt_lengths
+    return prompt_lengths.to(prompt.device)
 
 
-def check_special(logits: Float[Tensor, "batch vocab"], end_id: int | None, pad_id: int) -> None:
+def end_ids(end_id: Ends, device: torch.device) -> Int[Tensor, " end"]:
+    """List the tokens that end a text, each once.
+
+    Raises:
+        TypeError: They are no token ids.
+    """
+    ids = () if end_id is None else end_id if isinstance(end_id, Collection) else (end_id,)
+    if not all(isinstance(token, Integral) for token in ids):
+        raise TypeError(f"end_id must be a token id, several of them, or None; got {end_id!r}.")
+    return torch.tensor(sorted(set(ids)), dtype=torch.long, device=device)
+
+
+def check_special(
+    logits: Float[Tensor, "*batch vocab"], ends: Int[Tensor, " end"], pad_id: int
+) -> None:
     """Refuse an end that no text can reach, and padding that no model can read.
 
     Raises:
         ValueError: One of the ids lies outside the vocabulary that the logits are of.
     """
-    for name, token in {"end_id": end_id, "pad_id": pad_id}.items():
-        if token is not None and not 0 <= token < logits.shape[-1]:
-            raise ValueError(
-                f"{name} must lie in 0..{logits.shape[-1] - 1}, the vocabulary; got {token}."
-            )
+    vocab = logits.shape[-1]
+    for name, token in [*(("end_id", end) for end in ends.tolist()), ("pad_id", pad_id)]:
+        if not 0 <= token < vocab:
+            raise ValueError(f"{name} must lie in 0..{vocab - 1}, the vocabulary; got {token}.")

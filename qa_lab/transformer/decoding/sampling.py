@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from qa_lab.transformer._precision import at_least_float32
+
 
 def with_temperature(
     logits: Float[Tensor, "*batch vocab"], temperature: float
@@ -22,14 +24,19 @@ def with_temperature(
             infinity all are equally likely.
 
     Returns:
-        The logits over T.
+        Logits of that distribution, in float32 at least: those given over T, up to a constant for
+        each row.
 
     Raises:
         ValueError: The temperature is not positive.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0; got {temperature}. Its limit at 0 is `greedy`.")
-    return logits / temperature
+    logits = at_least_float32(logits)
+    if temperature < 1:  # what is likeliest must not overflow; the rest may, to minus infinity
+        logits = logits - logits.amax(dim=-1, keepdim=True)
+    numbers = torch.finfo(logits.dtype)
+    return logits / min(max(temperature, numbers.tiny), numbers.max)
 
 
 def keep_top_k(logits: Float[Tensor, "*batch vocab"], k: int) -> Float[Tensor, "*batch vocab"]:
@@ -75,10 +82,48 @@ def keep_top_p(logits: Float[Tensor, "*batch vocab"], p: float) -> Float[Tensor,
     if p == 1:  # the sum below may round to 1 before the last token
         return logits
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    share = ordered.softmax(dim=-1)
+    share = at_least_float32(ordered).softmax(dim=-1)
     before = share.cumsum(dim=-1) - share  # held by the likelier ones
+    p = max(p, torch.finfo(share.dtype).tiny)  # a share that rounds to 0 would rule out every token
     outside = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= p)
     return logits.masked_fill(outside, -torch.inf)
+
+
+def probabilities(logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
+    """Return the distribution that logits stand for.
+
+    $$ p = softmax(logits) $$
+
+    Args:
+        logits: Dimensionless. Minus infinity: ruled out.
+
+    Returns:
+        Probabilities, in float32 at least; each row sums to 1.
+
+    Raises:
+        ValueError: A row has no distribution: it holds NaN or infinity, or nothing but minus
+            infinity.
+    """
+    p = at_least_float32(logits).softmax(dim=-1)
+    if p[..., :1].isnan().any():  # one NaN makes its whole row NaN
+        raise ValueError("a row of logits holds NaN or infinity, or only minus infinity.")
+    return p
+
+
+def draw(p: Float[Tensor, "batch vocab"], rng: Generator) -> Int[Tensor, " batch"]:
+    """Draw one token for each row, on the device of the generator.
+
+    In float32 at least: in half precision torch.multinomial draws tokens of probability 0.
+
+    Args:
+        p: Probabilities, up to a factor for each row.
+        rng: Source of randomness.
+
+    Returns:
+        Its id, on the device of p.
+    """
+    there = at_least_float32(p).to(rng.device)
+    return torch.multinomial(there, 1, generator=rng)[:, 0].to(p.device)
 
 
 @dataclass(frozen=True)
@@ -110,19 +155,15 @@ class Sampler:
             logits: Dimensionless.
 
         Returns:
-            Probabilities; each row sums to 1.
+            Probabilities, in float32 at least; each row sums to 1.
 
         Raises:
-            ValueError: A setting lies outside its range, or a row of logits has no distribution: it
-                holds NaN or infinity, or nothing but minus infinity.
+            ValueError: A setting lies outside its range, or see `probabilities`.
         """
         logits = with_temperature(logits, self.temperature)
         logits = logits if self.top_k is None else keep_top_k(logits, self.top_k)
         logits = logits if self.top_p is None else keep_top_p(logits, self.top_p)
-        probabilities = logits.softmax(dim=-1)
-        if probabilities[..., :1].isnan().any():  # one NaN makes its whole row NaN
-            raise ValueError("a row of logits holds NaN or infinity, or only minus infinity.")
-        return probabilities
+        return probabilities(logits)
 
     def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
         """Draw one token for each row.
@@ -132,4 +173,4 @@ class Sampler:
         """
         if logits.ndim != 2:
             raise ValueError(f"logits must be [batch vocab]; got the shape {list(logits.shape)}.")
-        return torch.multinomial(self.probabilities(logits), 1, generator=self.rng)[:, 0]
+        return draw(self.probabilities(logits), self.rng)

@@ -11,8 +11,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from qa_lab.transformer.decoding.generation import check_prompts, check_special, greedy
+from qa_lab.transformer._precision import at_least_float32
+from qa_lab.transformer.decoding.generation import (
+    Ends,
+    check_prompts,
+    check_special,
+    end_ids,
+    greedy,
+)
 from qa_lab.transformer.decoding.readers import Reader
+from qa_lab.transformer.decoding.sampling import draw, probabilities
 
 Distribution = Callable[[Tensor], Tensor]
 """From logits [... vocab] to the probabilities that tokens are drawn with."""
@@ -22,14 +30,18 @@ def greedily(logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch voc
     """Give all probability to the likeliest token: speculative decoding is then greedy.
 
     Raises:
-        ValueError: A logit is NaN.
+        ValueError: See `greedy`.
     """
     return torch.zeros_like(logits).scatter(-1, greedy(logits)[..., None], 1.0)
 
 
 def as_it_is(logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
-    """Draw from the model's own distribution."""
-    return logits.softmax(dim=-1)
+    """Draw from the model's own distribution.
+
+    Raises:
+        ValueError: See `probabilities`.
+    """
+    return probabilities(logits)
 
 
 def check_guesses(
@@ -58,25 +70,27 @@ def check_guesses(
         How many guesses are accepted, and the token that follows them.
 
     Raises:
-        ValueError: The shapes do not fit, or a guess has no probability to compare: it is NaN.
+        ValueError: The shapes do not fit, or a probability is NaN or infinite.
     """
     if len(draft) != len(guesses) or target.shape != (len(guesses) + 1, draft.shape[-1]):
         raise ValueError(
             "give guesses [guess], draft [guess vocab] and target [guess + 1 vocab], of one "
             f"vocabulary; got {list(guesses.shape)}, {list(draft.shape)} and {list(target.shape)}."
         )
-    rows = torch.arange(len(guesses))
+    target, draft = at_least_float32(target), at_least_float32(draft)
+    if not (target.sum() + draft.sum()).isfinite():
+        raise ValueError("a probability is NaN or infinite: no guess can be accepted or refused.")
+    rows = torch.arange(len(guesses), device=guesses.device)
     p, q = target[rows, guesses], draft[rows, guesses]
-    if (p + q).isnan().any():
-        raise ValueError("a guess has the probability NaN: it can be neither accepted nor refused.")
+    luck = torch.rand(len(guesses), generator=rng, device=rng.device, dtype=p.dtype).to(p.device)
     # Drawn from q, a guess has q > 0. u < p/q, without dividing.
-    refused = torch.rand(len(guesses), generator=rng, dtype=p.dtype) * q >= p
+    refused = luck * q >= p
     accepted = int(refused.int().argmax()) if refused.any() else len(guesses)
     rest = target[accepted]
     if accepted < len(guesses):
         missing = (rest - draft[accepted]).clamp(min=0)
         rest = missing if missing.any() else rest  # p and q differ by rounding only
-    return accepted, int(torch.multinomial(rest, 1, generator=rng))
+    return accepted, int(draw(rest[None], rng))
 
 
 class Speculation(NamedTuple):
@@ -100,7 +114,7 @@ def speculative(
     rng: Generator,
     *,
     guesses: int,
-    end_id: int | None,
+    end_id: Ends,
     pad_id: int,
     max_new_tokens: int,
     distribution: Distribution = as_it_is,
@@ -108,7 +122,8 @@ def speculative(
     """Write as `target` would, asking it less often.
 
     In each round the draft guesses some tokens, one by one; the target reads them all at once, and
-    so says what it would have drawn at each. Each round adds one token at least.
+    so says what it would have drawn at each. Each round adds one token at least. The last token
+    that may be written is never guessed, as nobody need read it.
 
     Paper: Leviathan et al. 2022, arXiv:2211.17192, section 2.1, algorithm 1.
     Departs: one text at a time, since rows would accept different numbers of guesses.
@@ -119,7 +134,7 @@ def speculative(
         prompt: What the text begins with, one token at least.
         rng: Source of randomness.
         guesses: Tokens that the draft guesses in a round.
-        end_id: The token that ends the text; part of the answer. None: no token does.
+        end_id: The token that ends the text, or several; part of the answer. None: no token does.
         pad_id: What fills the row after its end.
         max_new_tokens: Tokens to write at most, the end included.
         distribution: From logits to probabilities, for both models: `as_it_is`, `greedily`, or the
@@ -129,42 +144,55 @@ def speculative(
         What was written, and the counts.
 
     Raises:
-        TypeError: The prompt is not of whole numbers.
+        TypeError: The prompt or the ends are not whole numbers.
         ValueError: guesses or max_new_tokens is less than 1, there is not one prompt, a reader is
-            not fresh, the vocabularies differ, end_id or pad_id lies outside them, or a model
-            answers with NaN.
+            not fresh or has a window, the vocabularies differ, an end or pad_id lies outside them,
+            or a row of a model's logits holds NaN or infinity, or only minus infinity.
     """
     if guesses < 1:
         raise ValueError(f"guesses must be at least 1 token in a round; got {guesses}.")
     if len(prompt) != 1:
         raise ValueError(f"one prompt at a time; got {len(prompt)}.")
     check_prompts(prompt, None, max_new_tokens)
+    check_readers(target, draft)
+    text, start, ends = prompt, prompt.shape[1], end_ids(end_id, prompt.device)
+    guessed = right = reads = 0
+    while text.shape[1] < start + max_new_tokens and not torch.isin(text[:, start:], ends).any():
+        ahead = min(guesses, start + max_new_tokens - text.shape[1] - 1)
+        tokens, qs = guess(draft, text, ahead, distribution, rng)
+        proposed = torch.cat([text, tokens], dim=1)
+        p = distribution(target.read(proposed[:, target.seen :])[:, -ahead - 1 :])[0]
+        check_special(p, ends, pad_id)
+        accepted, following = check_guesses(tokens[0], torch.stack(qs) if qs else p[:0], p, rng)
+        text = torch.cat([text, tokens[:, :accepted], prompt.new_tensor([[following]])], dim=1)
+        for reader in (target, draft):  # what they read beyond the accepted guesses was wrong
+            reader.forget(max(0, reader.seen - (text.shape[1] - 1)))
+        guessed, right, reads = guessed + ahead, right + accepted, reads + 1
+    ids, written = prompt.new_full((1, max_new_tokens), pad_id), text[0, start:]
+    ended = torch.isin(written, ends).nonzero()
+    written = written[: int(ended[0]) + 1] if len(ended) else written
+    ids[0, : len(written)] = written
+    return Speculation(ids, guessed, right, reads)
+
+
+def check_readers(target: Reader, draft: Reader) -> None:
+    """Refuse readers that are not fresh, or could not take back what they read.
+
+    Raises:
+        ValueError: See `speculative`.
+    """
     if target is draft:
         raise ValueError("target and draft are one reader; give each a reader of its own.")
     if target.seen or draft.seen:
         raise ValueError(
             f"both readers must be fresh; target has read {target.seen} tokens, draft {draft.seen}."
         )
-    end = -1 if end_id is None else end_id  # no token is -1
-    text, start = prompt, prompt.shape[1]
-    guessed = right = reads = 0
-    while text.shape[1] < start + max_new_tokens and not (text[:, start:] == end).any():
-        ahead = min(guesses, start + max_new_tokens - text.shape[1])
-        tokens, q = guess(draft, text, ahead, distribution, rng)
-        proposed = torch.cat([text, tokens], dim=1)
-        p = distribution(target.read(proposed[:, target.seen :]))[0, -ahead - 1 :]
-        check_special(p, end_id, pad_id)
-        accepted, following = check_guesses(tokens[0], q, p, rng)
-        text = torch.cat([text, tokens[:, :accepted], prompt.new_tensor([[following]])], dim=1)
-        for reader in (target, draft):  # what they read beyond the accepted guesses was wrong
-            reader.forget(max(0, reader.seen - (text.shape[1] - 1)))
-        guessed, right, reads = guessed + ahead, right + accepted, reads + 1
-    ids = prompt.new_full((1, max_new_tokens), pad_id)
-    written = text[0, start : start + max_new_tokens]
-    ends = (written == end).nonzero()
-    written = written[: int(ends[0]) + 1] if len(ends) else written
-    ids[0, : len(written)] = written
-    return Speculation(ids, guessed, right, reads)
+    for reader in (target, draft):
+        if reader.cache is not None and reader.cache.window is not None:
+            raise ValueError(
+                "a refused guess is taken back, and a cache with a window cannot go back: give the "
+                "reader no window (the model's own mask hides what lies outside it)."
+            )
 
 
 def guess(
@@ -173,11 +201,11 @@ def guess(
     ahead: int,
     distribution: Distribution,
     rng: Generator,
-) -> tuple[Int[Tensor, "1 {ahead}"], Float[Tensor, "{ahead} vocab"]]:
+) -> tuple[Int[Tensor, "1 {ahead}"], list[Float[Tensor, " vocab"]]]:
     """Let the draft draw the next tokens; return them and the distributions they came from."""
     start, qs = text.shape[1], []
     for _ in range(ahead):
-        qs.append(distribution(draft.read(text[:, draft.seen :])[:, -1])[0])
-        token = torch.multinomial(qs[-1], 1, generator=rng)
-        text = torch.cat([text, token[None]], dim=1)
-    return text[:, start:], torch.stack(qs)
+        q = distribution(draft.read(text[:, draft.seen :])[:, -1])
+        text = torch.cat([text, draw(q, rng)[None].to(text.dtype)], dim=1)
+        qs.append(q[0])
+    return text[:, start:], qs

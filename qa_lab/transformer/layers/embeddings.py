@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, check_ids, check_width, to_be_read
+from qa_lab.transformer._sharing import is_same
 
 
 class TokenEmbedding(nn.Module):
@@ -62,6 +63,10 @@ class Unembedding(nn.Module):
 
     $$ logits = factor * x W_U^T $$
 
+    A tied one has no matrix. It asks the embedding for its own at every call, so that there is
+    nothing that copying, converting or loading could tear apart, and a saved model holds the matrix
+    once. Who replaces a model's embedding by another makes another unembedding, too.
+
     Paper: Vaswani et al. 2017, arXiv:1706.03762, section 3.4: W_U may be the very matrix of the
         embeddings.
     Departs: a W_U of its own starts at N(0, 1/d_model); the paper is silent.
@@ -76,6 +81,9 @@ class Unembedding(nn.Module):
         ValueError: A size is less than 1, or not that of the embedding.
     """
 
+    # In a tuple, where nn.Module does not see it: the embedding is part of the model already.
+    owner: tuple[TokenEmbedding, ...] = ()
+
     def __init__(
         self,
         d_model: int,
@@ -87,16 +95,21 @@ class Unembedding(nn.Module):
         super().__init__()
         check_at_least_one(d_model=d_model, vocab_size=vocab_size)
         self.factor = factor
-        if tied_to is not None and tied_to.W_E.shape != (vocab_size, d_model):
+        if tied_to is None:
+            self.W_U = nn.Parameter(torch.randn(vocab_size, d_model) * d_model**-0.5)
+        elif tied_to.W_E.shape != (vocab_size, d_model):
             raise ValueError(
                 f"tied_to holds [vocab d_model] = {list(tied_to.W_E.shape)}; W_U must be "
                 f"{[vocab_size, d_model]}."
             )
-        self.W_U = (
-            nn.Parameter(torch.randn(vocab_size, d_model) * d_model**-0.5)
-            if tied_to is None
-            else tied_to.W_E
-        )
+        else:
+            self.owner = (tied_to,)
+
+    def __getattr__(self, name: str) -> object:
+        """Find in the embedding the W_U that a tied unembedding does not have."""
+        if name == "W_U" and self.owner:
+            return self.owner[0].W_E
+        return super().__getattr__(name)
 
     def forward(
         self, x: Float[Tensor, "batch length d_model"]
@@ -116,3 +129,18 @@ class Unembedding(nn.Module):
         check_width(x, self.W_U.shape[-1])
         logits = F.linear(x, self.W_U)
         return logits if self.factor == 1 else self.factor * logits
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *others: object
+    ) -> None:
+        """Pass over a W_U saved beside the W_E it is tied to, as models once did, if it is equal.
+
+        The embedding stands before its unembedding in a model, and is loaded before it.
+        """
+        saved = state_dict.pop(prefix + "W_U", None) if self.owner else None
+        if saved is not None and not is_same(saved, self.W_U):
+            others[-1].append(
+                f"{prefix}W_U was saved with values other than those of the embedding, to which it "
+                "is tied here. Make the model with tied=False to load both."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *others)

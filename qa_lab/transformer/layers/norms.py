@@ -8,6 +8,8 @@ The functions `layer_norm` and `rms_norm` are the formulas. The modules call PyT
 instead, tested equal, as `fused_attention` does for `scaled_dot_product_attention`.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -19,7 +21,7 @@ from qa_lab.transformer._checks import (
     check_token_mask,
     check_width,
 )
-from qa_lab.transformer._precision import Float32Buffers, at_least_float32, in_float32
+from qa_lab.transformer._precision import HALVES, at_least_float32, in_float32
 
 
 @in_float32
@@ -248,7 +250,7 @@ def batch_norm_statistics(
     return mean, variance, len(counted)
 
 
-class BatchNorm(Float32Buffers):
+class BatchNorm(nn.Module):
     r"""Batch normalization over [batch length], with padding counted or left out.
 
     $$ y = gain \frac{x - \mu}{\sqrt{\sigma^2 + eps}} + bias $$
@@ -327,3 +329,12 @@ class BatchNorm(Float32Buffers):
         mean, variance = mean.to(self.running_mean), variance.to(self.running_variance)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_variance.lerp_(variance, self.momentum)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BatchNorm":
+        """Leave the running statistics in float32 when the parameters go to half precision."""
+        before = self.running_mean, self.running_variance
+        super()._apply(fn, recurse)
+        if self.running_mean.dtype in HALVES:
+            like = at_least_float32(self.running_mean)
+            self.running_mean, self.running_variance = (x.to(like) for x in before)
+        return self

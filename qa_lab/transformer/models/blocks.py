@@ -135,7 +135,7 @@ def of_tokens(
     norm: nn.Module, real: Bool[Tensor, "batch total"] | None
 ) -> Callable[[Float[Tensor, "batch length d_model"]], Float[Tensor, "batch length d_model"]]:
     """Tell a norm which positions of a stream, the last of those seen, hold a token."""
-    return lambda x: norm(x, None if real is None else real[:, -x.shape[1] :])
+    return norm if real is None else lambda x: norm(x, real[:, -x.shape[1] :])
 
 
 class EncoderBlock(nn.Module):

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, values_are_checked
+from qa_lab.transformer._sharing import register_once
 from qa_lab.transformer.attention import Cache, LayerCache
 from qa_lab.transformer.layers import LayerNorm
 from qa_lab.transformer.models.blocks import (
@@ -111,6 +112,7 @@ class Encoder(nn.Module):
             for _ in range(n_layers)
         )
         self.norm = norm(d_model) if needs_final_norm(residual, final_norm) else None
+        register_once(self)  # blocks may have been given one bias or one rotation
 
     def forward(
         self,
@@ -177,6 +179,7 @@ class Decoder(nn.Module):
             for _ in range(n_layers)
         )
         self.norm = norm(d_model) if needs_final_norm(residual, final_norm) else None
+        register_once(self)  # blocks may have been given one bias or one rotation
 
     def forward(
         self,

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, to_be_read
+from qa_lab.transformer._sharing import register_once
 from qa_lab.transformer.attention import Cache, causal_mask
 from qa_lab.transformer.layers import TokenEmbedding, Unembedding, every_token
 from qa_lab.transformer.models.blocks import Residual, pre_norm
@@ -100,6 +101,7 @@ class Transformer(nn.Module):
         self.unembedding = unembed(
             d_model, vocab_size, tied_to=self.target_embedding if tied else None
         )
+        register_once(self)
 
     def forward(
         self,

@@ -8,14 +8,16 @@ or with a key-value cache the newest.
 layers. Relative positions that are vectors are in `relative`.
 """
 
-import math
+from bisect import bisect_left
+from collections.abc import Callable
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one
-from qa_lab.transformer._precision import Float32Buffers, at_least_float32
+from qa_lab.transformer._precision import at_least_float32
 
 
 def check_distances(queries: int, keys: int) -> None:
@@ -92,7 +94,9 @@ def t5_bucket(
     other half, higher up, for the future, whose a is how far ahead the key is.
 
     Paper: Raffel et al. 2019, arXiv:1910.10683, section 2.1.
-    Departs: the paper gives no formula; this is its code's, float32 rounding included.
+    Departs: the paper gives no formula; this is its code's, in whole numbers. Its float32 logarithm
+        puts a distance that lies exactly on an edge into one bucket or the other, depending on the
+        processor; with the sizes of the published models it never does.
 
     Args:
         distance: Key minus query, in tokens.
@@ -121,10 +125,32 @@ def t5_bucket(
             "a bucket each."
         )
     far = distance.abs() if bidirectional else (-distance).clamp(min=0)
-    growth = torch.log(far.clamp(min=1).float() / exact) / math.log(max_distance / exact)
-    wide = (exact + (growth * (n - exact)).long()).clamp(max=n - 1)
-    bucket = torch.where(far < exact, far, wide)
+    edges = torch.tensor(t5_edges(exact, n, max_distance), device=distance.device)
+    bucket = torch.bucketize(far, edges, right=True) - 1
     return bucket + n * (distance > 0) if bidirectional else bucket
+
+
+@cache
+def t5_edges(exact: int, n: int, max_distance: int) -> list[int]:
+    r"""Return the first distance of each bucket, without a logarithm that could be rounded.
+
+    $$ i \le \frac{\ln(a / e)}{\ln(max / e)} m  \Leftrightarrow  a^m \ge max^i e^{m - i},
+       m = n - e $$
+
+    Args:
+        exact: e, the number of distances that have a bucket each.
+        n: Buckets.
+        max_distance: The first distance beyond the last edge, in tokens.
+
+    Returns:
+        The edges in tokens, ascending from 0.
+    """
+    m = n - exact
+    wide = [
+        bisect_left(range(max_distance), max_distance**i * exact ** (m - i), key=lambda a: a**m)
+        for i in range(m)
+    ]
+    return [*range(exact), *wide]
 
 
 class T5Bias(nn.Module):
@@ -206,7 +232,7 @@ def alibi_slopes(n_heads: int) -> Float[Tensor, "{n_heads}"]:
         n_heads: Heads.
 
     Returns:
-        Logits per token, in (0, 1) and float64, as exact as that is.
+        Logits per token, in (0, 1) and float64, as exact as that is; on the CPU.
 
     Raises:
         ValueError: There is no head.
@@ -214,13 +240,13 @@ def alibi_slopes(n_heads: int) -> Float[Tensor, "{n_heads}"]:
     if n_heads < 1:
         raise ValueError(f"n_heads = {n_heads}: attention needs at least one head.")
     n = 2 ** (n_heads.bit_length() - 1)
-    h = torch.arange(1, n + 1, dtype=torch.float64)
+    h = torch.arange(1, n + 1, dtype=torch.float64, device="cpu")
     slopes = 2 ** (-8 * h / n)
     between = 2 ** (-8 * (h - 0.5) / n)
     return torch.cat([slopes, between[: n_heads - n]])
 
 
-class Alibi(Float32Buffers):
+class Alibi(nn.Module):
     r"""Subtract from every score the distance times the head's slope.
 
     $$ S_{hqk} <- S_{hqk} - slope_h |k - q| $$
@@ -245,8 +271,17 @@ class Alibi(Float32Buffers):
 
     def __init__(self, n_heads: int) -> None:
         super().__init__()
-        slopes = alibi_slopes(n_heads).to(torch.get_default_dtype())
-        self.register_buffer("slopes", at_least_float32(slopes), persistent=False)
+        device = torch.get_default_device()
+        if device.type == "meta":
+            device = "cpu"  # the numbers themselves: they are not saved, nothing would fill them in
+        like = at_least_float32(torch.empty(0, device=device))
+        self.register_buffer("slopes", alibi_slopes(n_heads).to(like), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Alibi":
+        """Compute the slopes anew after `to`, `half` or `to_empty`: theirs are coarse or gone."""
+        super()._apply(fn, recurse)
+        self.slopes = alibi_slopes(len(self.slopes)).to(at_least_float32(self.slopes))
+        return self
 
     def forward(self, queries: int, keys: int) -> Float[Tensor, "head {queries} {keys}"]:
         """Return what is added to the scaled scores.

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_batch, check_ids, check_vectors
+from qa_lab.transformer._sharing import register_once
 from qa_lab.transformer.attention import real_lengths
 from qa_lab.transformer.layers import TokenEmbedding, Unembedding
 from qa_lab.transformer.rivals.recurrent_cells import GRU, Cell, State
@@ -66,6 +67,7 @@ class Seq2Seq(nn.Module):
         self.unembedding = Unembedding(
             d_model, vocab_size, tied_to=self.target_embedding if tied else None
         )
+        register_once(self)
 
     def forward(
         self,

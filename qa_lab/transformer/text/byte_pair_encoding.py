@@ -5,9 +5,9 @@ is unknown and decoding gives back every byte.
 """
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from itertools import count, pairwise
 
 from qa_lab.transformer.text.merges import (
@@ -17,7 +17,8 @@ from qa_lab.transformer.text.merges import (
     merge_pair,
     pair_frequency,
 )
-from qa_lab.transformer.text.subwords import Spelling, Tokeniser, category_class, white_space
+from qa_lab.transformer.text.subwords import Frame, Spelling, Tokeniser
+from qa_lab.transformer.text.words import Words, gpt2_words
 
 
 def apply_merges(
@@ -47,8 +48,49 @@ def apply_merges(
     return tokens
 
 
+@dataclass(frozen=True)
+class EndMarked:
+    """Spell a word as its characters, and mark its end.
+
+    Args:
+        end_of_word: What marks the end.
+        apart: The mark is a symbol by itself. False: it is part of the last character's symbol.
+    """
+
+    end_of_word: str
+    apart: bool = True
+
+    def __call__(self, word: str) -> list[str]:
+        """Spell a word."""
+        if self.end_of_word in word:
+            raise ValueError(
+                f"the word {word!r} holds {self.end_of_word!r}, which stands for the end of a "
+                "word: decoding could not tell them apart. Choose another end_of_word."
+            )
+        if self.apart:
+            return [*word, self.end_of_word]
+        return [*word[:-1], word[-1] + self.end_of_word] if word else []
+
+
+@dataclass(frozen=True)
+class EndsSpaced:
+    """Read tokens as text, with a space for each end of a word but the last.
+
+    Args:
+        end_of_word: What marks the end.
+    """
+
+    end_of_word: str
+
+    def __call__(self, tokens: list[str]) -> str:
+        """Read tokens."""
+        *tokens, last = tokens or [""]
+        text = "".join(token.replace(self.end_of_word, " ") for token in tokens)
+        return text + last.replace(self.end_of_word, "")
+
+
 def characters(
-    words: Callable[[str], list[str]] = str.split, end_of_word: str = "</w>"
+    words: Words = str.split, end_of_word: str = "</w>", *, apart: bool = True
 ) -> Spelling:
     """Spell a word as its characters and a symbol for its end.
 
@@ -61,6 +103,9 @@ def characters(
     Args:
         words: Text into words. The default cuts at white space and drops it.
         end_of_word: The symbol for the end of a word.
+        apart: The end is a symbol by itself, as in the paper. False: it is part of the last
+            character's symbol, as in the authors' later code, in the first GPT and in `tokenizers`
+            (`end_of_word_suffix`).
 
     Returns:
         The spelling. Decoding puts one space between words, whatever stood there.
@@ -70,19 +115,8 @@ def characters(
     """
     if not end_of_word:
         raise ValueError("end_of_word is empty: without it decoding could not find the words.")
-
-    def symbols(word: str) -> list[str]:
-        if end_of_word in word:
-            raise ValueError(
-                f"the word {word!r} holds {end_of_word!r}, which stands for the end of a word: "
-                "decoding could not tell them apart. Choose another end_of_word."
-            )
-        return [*word, end_of_word]
-
-    def text(tokens: list[str]) -> str:
-        return "".join(token.replace(end_of_word, " ") for token in tokens).removesuffix(" ")
-
-    return Spelling(words, symbols, text, gap=" ")
+    marked = EndMarked(end_of_word, apart)
+    return Spelling(words, marked, EndsSpaced(end_of_word), gap=" " if apart else None)
 
 
 @cache
@@ -103,38 +137,44 @@ def byte_symbols() -> tuple[str, ...]:
     return tuple(c if c.isprintable() and c != " " else next(others) for c in latin_1)
 
 
-@cache
-def _gpt2_pattern() -> re.Pattern[str]:
-    letter, number, space = category_class("L"), category_class("N"), white_space()
-    return re.compile(
-        "'s|'t|'re|'ve|'m|'ll|'d"
-        rf"| ?[{letter}]+| ?[{number}]+| ?[^{space}{letter}{number}]+"
-        rf"|[{space}]+(?![^{space}])|[{space}]+"
-    )
-
-
-def gpt2_words(text: str) -> list[str]:
-    r"""Cut text where GPT-2 does: no word mixes letters, numbers and other signs.
-
-        's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-
-    A space goes with the word after it. Of several, the last one does; the others are a word.
-
-    Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2;
-        the expression is in the code published with it.
-    Departs: `re` knows no Unicode categories, so the classes are written out from `unicodedata`.
-        Letters and numbers younger than its Unicode version count as other signs.
+def byte_spelled(word: str) -> list[str]:
+    """Spell a word as the bytes of its UTF-8, each as its visible character.
 
     Args:
-        text: The text.
+        word: The word.
 
     Returns:
-        Words which, joined, are the text.
+        Characters of `byte_symbols`.
     """
-    return _gpt2_pattern().findall(text)
+    symbols = byte_symbols()
+    return [symbols[byte] for byte in word.encode()]
 
 
-def utf8_bytes(words: Callable[[str], list[str]] = gpt2_words) -> Spelling:
+@cache
+def _bytes_of_symbols() -> dict[str, int]:
+    return {symbol: byte for byte, symbol in enumerate(byte_symbols())}
+
+
+def byte_text(tokens: Iterable[str]) -> str:
+    """Read tokens of bytes as text.
+
+    Args:
+        tokens: Tokens made of the characters of `byte_symbols`.
+
+    Returns:
+        The text. What is no UTF-8, as when a model stops in the middle of a character, is U+FFFD.
+
+    Raises:
+        ValueError: A token holds another character.
+    """
+    to_byte = _bytes_of_symbols()
+    written = "".join(tokens)
+    if strange := set(written) - to_byte.keys():
+        raise ValueError(f"the tokens hold {min(strange)!r}, which stands for no byte.")
+    return bytes(to_byte[symbol] for symbol in written).decode(errors="replace")
+
+
+def utf8_bytes(words: Words = gpt2_words) -> Spelling:
     """Spell a word as the bytes of its UTF-8, each written as one visible character.
 
     Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2.
@@ -143,22 +183,18 @@ def utf8_bytes(words: Callable[[str], list[str]] = gpt2_words) -> Spelling:
         words: Text into words, none of it dropped if decoding is to give the text back.
 
     Returns:
-        The spelling. Its alphabet is all 256 bytes, so nothing is unknown. Bytes that are no UTF-8,
-        as when a model stops in the middle of a character, decode as U+FFFD.
+        The spelling. Its alphabet is all 256 bytes, so nothing is unknown.
     """
-    to_symbol = byte_symbols()
-    to_byte = {symbol: byte for byte, symbol in enumerate(to_symbol)}
+    return Spelling(words, byte_spelled, byte_text, alphabet=byte_symbols())
 
-    def symbols(word: str) -> list[str]:
-        return [to_symbol[byte] for byte in word.encode()]
 
-    def text(tokens: list[str]) -> str:
-        written = "".join(tokens)
-        if strange := set(written) - to_byte.keys():
-            raise ValueError(f"the tokens hold {min(strange)!r}, which stands for no byte.")
-        return bytes(to_byte[symbol] for symbol in written).decode(errors="replace")
-
-    return Spelling(words, symbols, text, alphabet=to_symbol)
+def _replay(
+    symbols: Callable[[str], list[str]],
+    ranks: Mapping[Merge, int],
+    join: Callable[[str, str], str],
+    word: str,
+) -> list[str]:
+    return apply_merges(symbols(word), ranks, join)
 
 
 class BytePairEncoding(Tokeniser):
@@ -172,6 +208,7 @@ class BytePairEncoding(Tokeniser):
         spelling: How text becomes symbols: `characters()` or `utf8_bytes()`.
         special: Tokens that are never split.
         unknown: The token for a symbol that the vocabulary lacks. None: that is an error.
+        frame: Tokens that are put before and after every text, `(["<s>"], [])`.
 
     Raises:
         ValueError: A merge takes or makes a token that is not in the vocabulary, or the vocabulary
@@ -186,14 +223,14 @@ class BytePairEncoding(Tokeniser):
         *,
         special: Sequence[str] = (),
         unknown: str | None = None,
+        frame: Frame = ((), ()),
     ) -> None:
         self.merges = tuple(merges)
         ranks = {pair: rank for rank, pair in enumerate(self.merges)}
-
-        def pieces(word: str) -> list[str]:
-            return apply_merges(spelling.symbols(word), ranks, spelling.join)
-
-        super().__init__(vocabulary, spelling, pieces, special=special, unknown=unknown)
+        pieces = partial(_replay, spelling.symbols, ranks, spelling.join)
+        super().__init__(
+            vocabulary, spelling, pieces, special=special, unknown=unknown, frame=frame
+        )
         for rank, pair in enumerate(self.merges):
             for token in (*pair, spelling.join(*pair)):
                 if token not in self.ids:

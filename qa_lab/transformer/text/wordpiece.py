@@ -5,12 +5,12 @@ Training merges pairs all the same, and what makes a pair the best is an argumen
 """
 
 import math
-import re
 from collections.abc import Callable, Container, Iterable, Sequence
-from functools import cache
+from functools import partial
 
 from qa_lab.transformer.text.merges import Criterion, learn_merges
-from qa_lab.transformer.text.subwords import Spelling, Tokeniser, category_class, white_space
+from qa_lab.transformer.text.subwords import Frame, Spelling, Tokeniser
+from qa_lab.transformer.text.words import Words, bert_words
 
 CONTINUES = "##"
 """Stands before a piece that is not the first of its word."""
@@ -122,53 +122,91 @@ def log_likelihood_gain(pair: int, first: int, second: int, total: int) -> float
     return phi(pair) + phi(first - pair) + phi(second - pair) - phi(total - pair) - before
 
 
-@cache
-def _bert_pattern() -> re.Pattern[str]:
-    alone = (
-        r"!-/:-@\[-`{-~"  # all of ASCII that is neither letter nor digit: $ and ^ too
-        + category_class("P")
-        + "\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002ceaf"
-        + "\uf900-\ufaff\U0002f800-\U0002fa1f"
-    )
-    return re.compile(f"[{alone}]|[^{white_space()}{alone}]+")
-
-
-def bert_words(text: str) -> list[str]:
-    """Cut text where BERT does: at white space, around punctuation and around Chinese characters.
-
-    Paper: Devlin et al. 2018, arXiv:1810.04805; the rules are in the code published with it.
-    Departs: what that code does before is left to the caller: dropping control characters, and, for
-        the uncased models, lower case and no accents.
+def continued_symbols(word: str) -> list[str]:
+    """Spell a word as its characters, with ## before all but the first.
 
     Args:
-        text: The text.
+        word: The word.
 
     Returns:
-        Words. Each mark of punctuation and each Chinese character is one; white space is dropped.
+        As many symbols as the word has characters.
     """
-    return _bert_pattern().findall(text)
+    return [CONTINUES * (index > 0) + character for index, character in enumerate(word)]
 
 
-def continued_characters(words: Callable[[str], list[str]] = bert_words) -> Spelling:
+def continued_join(first: str, second: str) -> str:
+    """Join two pieces of a word.
+
+    Args:
+        first: A piece.
+        second: The piece after it.
+
+    Returns:
+        The longer piece, without the ## between them.
+    """
+    return first + second.removeprefix(CONTINUES)
+
+
+def _spaced(tokens: Sequence[str]) -> list[str]:
+    """Put a space before each word but the first, and nothing before what continues one."""
+    later = [t[len(CONTINUES) :] if t.startswith(CONTINUES) else f" {t}" for t in tokens[1:]]
+    return [*tokens[:1], *later]
+
+
+def joined_pieces(tokens: Sequence[str]) -> str:
+    """Read pieces as text: one space between words.
+
+    Args:
+        tokens: Pieces.
+
+    Returns:
+        The text.
+    """
+    return "".join(_spaced(tokens))
+
+
+CONTRACTIONS = {
+    **{f" {mark}": mark for mark in (".", "?", "!", ",")},
+    **{" ' ": "'", " n't": "n't", " 'm": "'m", " do not": " don't"},
+    **{" 's": "'s", " 've": "'ve", " 're": "'re"},
+}
+"""What `tidied_pieces` replaces, in this order."""
+
+
+def tidied_pieces(tokens: Sequence[str]) -> str:
+    """Read pieces as text, without the space before marks that English writes with none.
+
+    Departs: the rules, and that each looks at one token, are those of Hugging Face's `tokenizers`
+        (`cleanup`).
+
+    Args:
+        tokens: Pieces.
+
+    Returns:
+        The text.
+    """
+
+    def tidied(token: str) -> str:
+        for spaced, close in CONTRACTIONS.items():
+            token = token.replace(spaced, close)
+        return token
+
+    return "".join(map(tidied, _spaced(tokens)))
+
+
+def continued_characters(
+    words: Words = bert_words, text: Callable[[list[str]], str] = joined_pieces
+) -> Spelling:
     """Spell a word as its characters, with ## before all but the first.
 
     Args:
         words: Text into words.
+        text: Tokens back into text: `joined_pieces` or `tidied_pieces`.
 
     Returns:
         The spelling. Decoding puts one space between words, whatever stood there.
     """
-
-    def symbols(word: str) -> list[str]:
-        return [CONTINUES * (index > 0) + character for index, character in enumerate(word)]
-
-    def join(first: str, second: str) -> str:
-        return first + second.removeprefix(CONTINUES)
-
-    def text(tokens: list[str]) -> str:
-        return re.sub(f" {CONTINUES}", "", " ".join(tokens))
-
-    return Spelling(words, symbols, text, join, gap=" ")
+    return Spelling(words, continued_symbols, text, continued_join, gap=None)
 
 
 class WordPiece(Tokeniser):
@@ -176,6 +214,8 @@ class WordPiece(Tokeniser):
 
     Paper: Devlin et al. 2018, arXiv:1810.04805, which uses it; Song et al. 2021, arXiv:2012.15524,
         section 1.
+    Departs: a special token is no piece, so that no word of a text can become one. In `tokenizers`
+        a word does that is spelled exactly so.
 
     Args:
         vocabulary: Pieces in the order of their ids; those inside a word begin with ##.
@@ -183,6 +223,8 @@ class WordPiece(Tokeniser):
         special: Tokens that are never split.
         unknown: What a word becomes that the pieces do not cover.
         max_characters: A longer word is unknown, in Unicode code points.
+        text: Tokens back into text: `joined_pieces` or `tidied_pieces`.
+        frame: Tokens that are put before and after every text, `(["[CLS]"], ["[SEP]"])`.
 
     Raises:
         ValueError: `max_characters` is below 1, `unknown` is not in the vocabulary, or the
@@ -193,19 +235,26 @@ class WordPiece(Tokeniser):
         self,
         vocabulary: Sequence[str],
         *,
-        words: Callable[[str], list[str]] = bert_words,
+        words: Words = bert_words,
         special: Sequence[str] = (),
         unknown: str = "[UNK]",
         max_characters: int = 100,
+        text: Callable[[list[str]], str] = joined_pieces,
+        frame: Frame = ((), ()),
     ) -> None:
         if max_characters < 1:
             raise ValueError(f"max_characters = {max_characters}: every word would be unknown.")
-
-        def pieces(word: str) -> list[str]:
-            return longest_matches(word, self.ids, unknown, max_characters)
-
-        spelling = continued_characters(words)
-        super().__init__(vocabulary, spelling, pieces, special=special, unknown=unknown)
+        self.max_characters = max_characters
+        pieces = partial(
+            longest_matches,
+            vocabulary=frozenset(vocabulary) - {*special},
+            unknown=unknown,
+            max_characters=max_characters,
+        )
+        spelling = continued_characters(words, text)
+        super().__init__(
+            vocabulary, spelling, pieces, special=special, unknown=unknown, frame=frame
+        )
 
 
 def train_wordpiece(
@@ -213,7 +262,7 @@ def train_wordpiece(
     vocab_size: int,
     *,
     criterion: Criterion = likelihood_ratio,
-    words: Callable[[str], list[str]] = bert_words,
+    words: Words = bert_words,
     special: Sequence[str] = ("[UNK]",),
     unknown: str = "[UNK]",
     max_characters: int = 100,

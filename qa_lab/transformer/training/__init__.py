@@ -3,7 +3,7 @@
 Losses, optimizers, schedules, and memory saved by computing twice.
 """
 
-from qa_lab.transformer.training.checkpointing import RecomputedBlocks, checkpoint_blocks, recompute
+from qa_lab.transformer.training.checkpointing import checkpoint_blocks, recompute
 from qa_lab.transformer.training.losses import (
     cross_entropy,
     real_predictions,
@@ -20,7 +20,6 @@ from qa_lab.transformer.training.schedules import (
 )
 
 __all__ = [
-    "RecomputedBlocks",
     "adam",
     "adamw",
     "checkpoint_blocks",

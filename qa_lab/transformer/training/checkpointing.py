@@ -1,6 +1,6 @@
 """Activation checkpointing: forget a block's activations, compute them again when needed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute(block: Callable[..., Tensor], *inputs: object) -> Tensor:
+def recompute(block: Callable[..., Tensor], *inputs: object, **named: object) -> Tensor:
     """Run a block and keep only its inputs; the backward pass runs it again.
 
     $$ memory = inputs,  not  inputs + activations;  time = 2 forward + backward $$
@@ -22,6 +22,7 @@ def recompute(block: Callable[..., Tensor], *inputs: object) -> Tensor:
         block: From tensors to a tensor, the same whenever it is run on the same inputs: it writes
             nowhere.
         *inputs: Its inputs: tensors or None, if gradients are wanted.
+        **named: Further ones, by name.
 
     Returns:
         What the block returns. Gradients are those of the plain call.
@@ -31,45 +32,14 @@ def recompute(block: Callable[..., Tensor], *inputs: object) -> Tensor:
             would be written twice.)
     """
     if not torch.is_grad_enabled():
-        return block(*inputs)
-    for x in inputs:
+        return block(*inputs, **named)
+    for x in (*inputs, *named.values()):
         if not isinstance(x, Tensor | None):
             raise TypeError(
                 f"a block run twice takes tensors or None; got {type(x).__name__}. "
                 "What a block writes to would be written twice."
             )
-    return checkpoint(block, *inputs, use_reentrant=False)
-
-
-class RecomputedBlocks(nn.ModuleList):
-    """The same blocks under the same parameter names; iterating yields each one as `recompute`.
-
-    Saved weights fit with and without it. An index gives the block itself, a loop gives functions
-    to call.
-
-    Args:
-        blocks: Of a stack, in order. They are shared, not copied.
-
-    Raises:
-        ValueError: There is no block, or a block keeps running statistics, which running it twice
-            would move twice.
-    """
-
-    def __init__(self, blocks: Sequence[nn.Module] | nn.ModuleList) -> None:
-        if not len(blocks):
-            raise ValueError("there is no block to recompute: the stack is empty.")
-        blocks = [blocks[i] for i in range(len(blocks))]
-        running = [name for b in blocks for name, _ in b.named_buffers() if "running_" in name]
-        if running:
-            raise ValueError(
-                f"running statistics ({running[0]}, ...) would be moved twice for each batch; "
-                "use a norm without them, such as LayerNorm."
-            )
-        super().__init__(blocks)
-
-    def __iter__(self) -> Iterator[Callable[..., Tensor]]:
-        """Yield, block by block, what to call on the stream."""
-        return (partial(recompute, block) for block in super().__iter__())
+    return checkpoint(block, *inputs, use_reentrant=False, **named)
 
 
 def checkpoint_blocks(stack: nn.Module) -> None:
@@ -84,13 +54,17 @@ def checkpoint_blocks(stack: nn.Module) -> None:
         activations are many times as large as the stream between blocks, so this is near the best
         for the depths in use.
 
+    Every block stays the module that it was, with its names and attributes; only its `forward` runs
+    through `recompute` from now on. Twice is once.
+
     Args:
         stack: Holds its blocks in `blocks` and calls them one after the other, as `Encoder` and
             `Decoder` do. Changed in place: its parameters, their names and its results stay.
 
     Raises:
         TypeError: The stack has no list of blocks.
-        ValueError: As for `RecomputedBlocks`.
+        ValueError: There is no block, or a block keeps running statistics, which running it twice
+            would move twice.
     """
     blocks = getattr(stack, "blocks", None)
     if not isinstance(blocks, nn.ModuleList):
@@ -98,4 +72,46 @@ def checkpoint_blocks(stack: nn.Module) -> None:
             f"{type(stack).__name__} has no nn.ModuleList called blocks; give the Encoder or "
             "Decoder inside the model."
         )
-    stack.blocks = RecomputedBlocks(blocks)
+    if not len(blocks):
+        raise ValueError("there is no block to recompute: the stack is empty.")
+    running = [name for name, _ in blocks.named_buffers() if "running_" in name]
+    if running:
+        raise ValueError(
+            f"running statistics ({running[0]}, ...) would be moved twice for each batch; "
+            "use a norm without them, such as LayerNorm."
+        )
+    for block in blocks:
+        forward = vars(block).get("forward", partial(type(block).forward, block))
+        if getattr(forward, "func", None) is not run_twice:
+            block.forward = partial(run_twice, block, forward)
+
+
+def run_twice(
+    block: nn.Module, forward: Callable[..., Tensor], *inputs: object, **named: object
+) -> Tensor:
+    """Stand in for the `forward` of a block that is to be recomputed."""
+    run = partial(run_with, tuple(block.parameters()), block, forward)
+    return recompute(run, *inputs, **named)
+
+
+def run_with(
+    parameters: tuple[Tensor, ...],
+    block: nn.Module,
+    forward: Callable[..., Tensor],
+    *inputs: object,
+    **named: object,
+) -> Tensor:
+    """Run a block, if its parameters are still these.
+
+    Under `torch.func.functional_call` a block has them for the length of a call only. Computed
+    again with its own, the gradients would be wrong without a word.
+
+    Raises:
+        RuntimeError: In the backward pass: the parameters have been replaced.
+    """
+    if any(p is not q for p, q in zip(parameters, block.parameters(), strict=True)):
+        raise RuntimeError(
+            f"the parameters of this {type(block).__name__} are no longer those that it was run "
+            "with; under functional_call take the backward pass without checkpointing."
+        )
+    return forward(*inputs, **named)

@@ -5,6 +5,7 @@ import torch
 
 from qa_lab.experiments.data.arithmetic import ZERO, modular_addition, parity, running_parity
 from qa_lab.experiments.data.tasks import PAD, generator
+from tests.comparing import assert_differs, assert_identical
 
 
 @pytest.mark.parametrize("lengths", [4, range(1, 8, 3)])
@@ -12,7 +13,8 @@ def test_parity_counts_ones(lengths):
     assert ZERO == 3
     whole = parity(generator(0), batch=203, lengths=lengths)
     prefixes = running_parity(generator(0), batch=203, lengths=lengths)
-    assert torch.equal(whole.ids, prefixes.ids) and torch.equal(whole.keep, prefixes.keep)
+    assert_identical(whole.ids, prefixes.ids)
+    assert_identical(whole.keep, prefixes.keep)
     seen = set()
     for ids, keep, label, labels in zip(
         *(t.tolist() for t in whole), prefixes.labels.tolist(), strict=True
@@ -34,7 +36,8 @@ def test_both_parities_are_equally_likely():
 @pytest.mark.parametrize("make", [parity, running_parity])
 def test_the_seed_decides_the_bits(make):
     a, b, c = (make(generator(seed), batch=9, lengths=8).ids for seed in (1, 1, 2))
-    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert_identical(a, b)
+    assert_differs(a, c)
     with pytest.raises(ValueError, match="batch must be 1 or more; got 0"):
         make(generator(0), batch=0, lengths=3)
 
@@ -64,7 +67,8 @@ def test_the_seed_decides_the_split():
     def train(seed):
         return modular_addition(generator(seed), modulus=5, train_fraction=0.5)[0].ids
 
-    assert torch.equal(train(1), train(1)) and not torch.equal(train(1), train(2))
+    assert_identical(train(1), train(1))
+    assert_differs(train(1), train(2))
 
 
 def test_sums_that_cannot_be_are_refused():

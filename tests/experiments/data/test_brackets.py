@@ -12,6 +12,7 @@ from qa_lab.experiments.data import brackets
 from qa_lab.experiments.data.bracket_counts import count_words, sentence_entropy
 from qa_lab.experiments.data.floors import surprisal
 from qa_lab.experiments.data.tasks import END, PAD, START, generator
+from tests.comparing import assert_differs, assert_identical, assert_same
 
 SIZES = [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]  # n_types, max_depth
 
@@ -59,7 +60,8 @@ def test_known_counts():
 def test_all_words_of_a_length_are_equally_likely(n_types, max_depth):
     kind = {"n_types": n_types, "max_depth": max_depth, "lengths": range(2, 7, 2)}
     drawn = brackets.bracket_words(generator(0), batch=12_000, **kind)
-    assert drawn.ids.shape == (12_000, 8) and torch.equal(drawn.keep, drawn.ids != PAD)
+    assert drawn.ids.shape == (12_000, 8)
+    assert_identical(drawn.keep, drawn.ids != PAD)
     counts = Counter()
     for ids in drawn.ids.tolist():
         end = ids.index(END)
@@ -148,7 +150,7 @@ def test_the_best_predictor_is_the_share_of_words_that_go_on_so(n_types, max_dep
 def test_unfinished_words_can_be_predicted_too():
     kind = {"n_types": 2, "max_depth": 2, "lengths": 4}
     ids = torch.tensor([[1, 3, 4, 6]])
-    assert torch.equal(
+    assert_same(
         brackets.predict_brackets(ids, **kind),
         brackets.predict_brackets(torch.tensor([[1, 3, 4, 6, 5, 2]]), **kind)[:, :3],
     )
@@ -255,7 +257,8 @@ MAKERS = [brackets.bracket_words, brackets.bracket_validity, brackets.closing_br
 def test_the_seed_decides(make):
     kind = {"n_types": 2, "max_depth": 3, "lengths": 8}
     a, b, c = (make(generator(seed), batch=9, **kind).ids for seed in (1, 1, 2))
-    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert_identical(a, b)
+    assert_differs(a, c)
     assert len(make(generator(0), batch=1, n_types=1, max_depth=1, lengths=2).ids) == 1
 
 

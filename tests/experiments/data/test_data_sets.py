@@ -5,20 +5,22 @@ import torch
 
 from qa_lab.experiments.data.data_sets import draw_rows, split
 from qa_lab.experiments.data.tasks import Labelled, generator
+from tests.comparing import assert_differs, assert_identical
 
 
 def test_a_split_deals_out_everything_once():
     train, held_out = split(generator(0), 101, 0.3)
     assert len(train) == 30 and len(held_out) == 71
     assert sorted([*train.tolist(), *held_out.tolist()]) == list(range(101))
-    assert train.tolist() != sorted(train.tolist())
+    assert_differs(train, train.sort().values)
 
 
 def test_the_seed_decides_the_split():
     def train(seed):
         return split(generator(seed), 50, 0.5)[0]
 
-    assert torch.equal(train(1), train(1)) and not torch.equal(train(1), train(2))
+    assert_identical(train(1), train(1))
+    assert_differs(train(1), train(2))
 
 
 @pytest.mark.parametrize(
@@ -39,8 +41,8 @@ def test_rows_are_drawn_whole_and_evenly():
     data = Labelled(n[:, None].repeat(1, 3), n[:, None].repeat(1, 3) > 1, n * 10)
     drawn = draw_rows(generator(0), data, batch=5000)
     assert isinstance(drawn, Labelled) and drawn.ids.shape == (5000, 3)
-    assert torch.equal(drawn.label, drawn.ids[:, 0] * 10)
-    assert torch.equal(drawn.keep, drawn.ids > 1)
+    assert_identical(drawn.label, drawn.ids[:, 0] * 10)
+    assert_identical(drawn.keep, drawn.ids > 1)
     counts = torch.bincount(drawn.label // 10, minlength=5)
     assert ((counts - 1000).abs() < 5 * (5000 * 0.2 * 0.8) ** 0.5).all()  # 5 standard errors
 

@@ -17,6 +17,7 @@ from qa_lab.experiments.data.dates import (
     date_conversion,
 )
 from qa_lab.experiments.data.tasks import END, START, generator
+from tests.comparing import assert_differs, assert_identical
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 WEEKDAYS = "Sun Mon Tue Wed Thu Fri Sat".split()
@@ -140,7 +141,7 @@ def test_the_task_translates_to_iso(forms):
 
 def test_english_is_the_default():
     a, b = (date_conversion(generator(0), batch=9, **forms) for forms in ({}, {"forms": ENGLISH}))
-    assert torch.equal(a.source, b.source)
+    assert_identical(a.source, b.source)
 
 
 def test_held_out_days_stay_out():
@@ -153,7 +154,8 @@ def test_held_out_days_stay_out():
 
 def test_the_seed_decides_the_dates():
     a, b, c = (date_conversion(generator(seed), batch=9).target for seed in (1, 1, 2))
-    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert_identical(a, b)
+    assert_differs(a, c)
 
 
 def test_impossible_tasks_are_refused():

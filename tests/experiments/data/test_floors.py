@@ -45,7 +45,7 @@ def test_order_blind_accuracy_is_the_best_guess_for_each_bag(answer):
     for row, name in zip(ids.tolist(), label.tolist(), strict=True):
         bags[tuple(sorted(row))][name] += 1
     best = sum(max(counts.values()) for counts in bags.values()) / 81
-    assert floors.order_blind_accuracy(ids, label) == pytest.approx(best, rel=1e-14) and best < 1
+    assert floors.order_blind_accuracy(ids, label) == pytest.approx(best, rel=1e-12) and best < 1
 
 
 def test_where_order_does_not_matter_nothing_is_lost():
@@ -72,6 +72,6 @@ def test_surprisal_is_the_loss_of_what_came():
     for b, t in itertools.product(range(2), range(3)):
         name = ids[b, t + 1]
         expected = -math.log(probabilities[b, t, name]) if name else 0
-        assert losses[b, t].item() == pytest.approx(expected, rel=1e-14, abs=0)
+        assert losses[b, t].item() == pytest.approx(expected, rel=1e-12, abs=0)
     with pytest.raises(ValueError, match=r"need probabilities \[2 3 vocab\]; got \[2, 4, 5\]"):
         floors.surprisal(torch.rand(2, 4, 5), sentences)

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from qa_lab.experiments.data.floors import surprisal
 from qa_lab.experiments.data.hidden_markov import HiddenMarkovSource
 from qa_lab.experiments.data.markov import MarkovSource, dirichlet
 from qa_lab.experiments.data.tasks import START, generator
+from tests.comparing import assert_differs, assert_identical
 
 
 def h(p):
@@ -87,11 +89,11 @@ def test_known_entropy_rates(p):
     golden = HiddenMarkovSource(hidden.golden_mean(p))
     assert golden.unifilar and golden.n_symbols == 2 and golden.vocab_size == 5
     assert golden.stationary.tolist() == pytest.approx([1 / (2 - p), (1 - p) / (2 - p)])
-    assert golden.entropy_rate == pytest.approx(h(p) / (2 - p), rel=1e-14)
+    assert golden.entropy_rate == pytest.approx(h(p) / (2 - p), rel=1e-12)
     even = HiddenMarkovSource(hidden.even_process(p))
-    assert even.unifilar and even.entropy_rate == pytest.approx(h(p) / (1 + p), rel=1e-14)
+    assert even.unifilar and even.entropy_rate == pytest.approx(h(p) / (1 + p), rel=1e-12)
     markov = MarkovSource(torch.tensor([[0.0, 1.0], [1 - p, p]], dtype=torch.float64))
-    assert golden.entropy_rate == pytest.approx(markov.entropy_rate, rel=1e-14)
+    assert golden.entropy_rate == pytest.approx(markov.entropy_rate, rel=1e-12)
 
 
 def test_half_is_the_default_and_gives_two_thirds_of_a_bit():
@@ -111,8 +113,8 @@ def test_the_bounds_enclose_the_rate_and_close():
     for source in (HiddenMarkovSource(hidden.even_process(0.4)), noisy()):
         bounds = [source.entropy_rate_bounds(length) for length in (1, 2, 4, 8)]
         lows, highs = zip(*bounds, strict=True)
-        assert sorted(lows) == list(lows) and sorted(highs, reverse=True) == list(highs)
-        assert lows[-1] < highs[-1] + 1e-14
+        assert (np.diff(lows) > -1e-12).all() and (np.diff(highs) < 1e-12).all()
+        assert lows[-1] < highs[-1] + 1e-12
         if source.unifilar:
             assert all(low == pytest.approx(source.entropy_rate) for low in lows)
             assert all(high > source.entropy_rate for high in highs)
@@ -170,7 +172,8 @@ def test_grammars_are_kept():
 def test_the_seed_decides_the_text():
     source = noisy()
     a, b, c = (source.draw(generator(seed), batch=5, length=9).ids for seed in (1, 1, 2))
-    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert_identical(a, b)
+    assert_differs(a, c)
     assert source.draw(generator(0), batch=1, length=1).ids.shape == (1, 2)
 
 

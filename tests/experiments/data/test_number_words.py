@@ -15,6 +15,7 @@ from qa_lab.experiments.data.number_words import (
     number_words,
 )
 from qa_lab.experiments.data.tasks import END, PAD, START, generator
+from tests.comparing import assert_differs, assert_identical
 
 SPOT = {
     0: ("zero", "零"),
@@ -166,7 +167,8 @@ def test_the_task_translates(source, target):
 def test_english_to_digits_is_the_default():
     a = number_words(generator(0), batch=5)
     b = number_words(generator(0), batch=5, source=english, target=digits)
-    assert torch.equal(a.source, b.source) and torch.equal(a.target, b.target)
+    assert_identical(a.source, b.source)
+    assert_identical(a.target, b.target)
 
 
 def test_numbers_are_drawn_from_those_given():
@@ -178,7 +180,8 @@ def test_numbers_are_drawn_from_those_given():
 
 def test_the_seed_decides_the_numbers():
     a, b, c = (number_words(generator(seed), batch=9).target for seed in (1, 1, 2))
-    assert torch.equal(a, b) and not (a.shape == c.shape and torch.equal(a, c))
+    assert_identical(a, b)
+    assert_differs(a, c)
 
 
 def test_impossible_tasks_are_refused():

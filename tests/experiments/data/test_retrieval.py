@@ -13,6 +13,7 @@ from qa_lab.experiments.data.retrieval import (
     shake_apart,
     train_retrieval,
 )
+from tests.comparing import assert_differs, assert_identical, assert_same, moved
 
 
 @pytest.fixture
@@ -36,15 +37,15 @@ def test_a_head_set_by_hand_returns_what_is_stored_at_its_place():
         model.read_out.weight.copy_(torch.eye(22)[:5])
         model.read_out.bias.zero_()
     asked = contents()
-    assert torch.allclose(model(asked)[:, 0], asked[:, 3])
-    assert model.weights(asked)[:, 0, 0, 3].min() == 1
+    assert_same(model(asked)[:, 0], asked[:, 3])
+    assert_same(model.weights(asked)[:, 0, 0, 3], torch.ones(11))
 
 
 def test_patterns_depend_on_the_content_only_if_keys_may_see_it(retriever):
-    assert torch.equal(*retriever.weights(contents(2)))
+    assert_same(*retriever.weights(contents(2)))
     torch.manual_seed(0)
     seeing = Retriever(2, 3, content=5, d_model=22, keys_see_content=True)
-    assert not torch.equal(*seeing.weights(contents(2)))
+    assert_differs(*seeing.weights(contents(2)))
 
 
 def test_place_keys_are_the_projection_with_the_content_taken_out():
@@ -52,7 +53,8 @@ def test_place_keys_are_the_projection_with_the_content_taken_out():
     x = torch.randn(7, 22)
     hidden = x.clone()
     hidden[:, :5] = 0
-    assert torch.equal(PlaceKeys(5, layer)(x), layer(hidden))
+    assert_same(PlaceKeys(5, layer)(x), layer(hidden))
+    assert_differs(layer(x), layer(hidden))
 
 
 def test_each_part_belongs_to_one_head(retriever):
@@ -61,16 +63,15 @@ def test_each_part_belongs_to_one_head(retriever):
         for part in heads_of(retriever.attention)[:4]:  # W_Q and W_K
             part[1].add_(1.0)
     after = retriever.weights(contents())
-    assert torch.equal(before[:, 0], after[:, 0])
-    assert not torch.equal(before[:, 1], after[:, 1])
+    assert_identical(moved(before, after, axis=(0, 2, 3)), torch.tensor([False, True]))
 
 
 def test_equal_heads_are_equal_and_shaken_ones_are_not(retriever):
     means = [part.mean(dim=0) for part in heads_of(retriever.attention)]
     make_heads_equal(retriever.attention)
     for part, mean in zip(heads_of(retriever.attention), means, strict=True):
-        assert torch.equal(part[0], part[1])
-        assert torch.allclose(part[0], mean)
+        assert_identical(part[0], part[1], because="both are copies of the mean")
+        assert_same(part[0], mean)
     shake_apart(retriever.attention, 1e-3, torch.Generator().manual_seed(2))
     for part in heads_of(retriever.attention):
         assert 1e-4 < (part[0] - part[1]).abs().max() < 1e-2
@@ -87,7 +88,8 @@ def test_training_reaches_the_ceiling_and_no_more(n_heads, n_targets):
 
 def test_tied_heads_stay_equal_and_shaken_heads_do_not():
     tied = train_retrieval(0, n_heads=2, n_targets=2, tie_heads=True)
-    assert all(torch.equal(*part) for part in heads_of(tied.model.attention))
+    for part in heads_of(tied.model.attention):
+        assert_identical(*part, because="both are copies of the mean")
     assert abs(tied.r_squared - 0.5) < 0.03
     shaken = train_retrieval(0, n_heads=2, n_targets=2, shake=1e-2)
     assert shaken.r_squared > 0.9
@@ -101,7 +103,8 @@ def test_a_second_layer_asks_with_what_the_first_found():
     model.attentions[1].W_Q.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     answers = model.attention(model.query.expand(2, -1, -1), model.memory(contents(2)))
     model(contents(2))
-    assert torch.equal(seen[0], model.query + answers)
+    assert_same(seen[0], model.query + answers)
+    assert_differs(seen[0], model.query.expand(2, -1, -1))
 
 
 def test_heads_may_share_keys_and_have_a_width_of_their_own():
@@ -111,7 +114,8 @@ def test_heads_may_share_keys_and_have_a_width_of_their_own():
     assert [p.out_features for p in (attention.W_Q, attention.W_K, attention.W_V)] == [12, 6, 6]
     assert attention.W_O.in_features == 12
     plain = train_retrieval(0, n_heads=4, n_targets=2, steps=1).losses
-    assert train_retrieval(0, n_heads=4, n_targets=2, n_kv_heads=4, d_k=8, steps=1).losses == plain
+    same = train_retrieval(0, n_heads=4, n_targets=2, n_kv_heads=4, d_k=8, steps=1).losses
+    assert_same(same, plain, within=1e-5)
 
 
 def test_few_lists_are_the_same_at_every_step():
@@ -125,15 +129,15 @@ def test_training_repeats_and_is_done_once():
     once = train_retrieval(0, **few)
     assert train_retrieval(0, **few) is once
     train_retrieval.cache_clear()
-    assert train_retrieval(0, **few).losses == once.losses
-    assert train_retrieval(1, **few).losses != once.losses
+    assert_same(train_retrieval(0, **few).losses, once.losses, within=1e-5)
+    assert_differs(train_retrieval(1, **few).losses, once.losses)
 
 
 def test_targets_are_different_places_for_every_query():
     targets = train_retrieval(0, n_heads=2, n_targets=12, n_queries=3, steps=1).targets
     assert targets.shape == (3, 12)
     assert all(sorted(row) == list(range(PLACES)) for row in targets.tolist())
-    assert targets[0].tolist() != targets[1].tolist()
+    assert_differs(targets[0], targets[1])
 
 
 def test_what_cannot_be_is_refused():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from qa_lab.experiments.data import tasks
+from tests.comparing import assert_differs, assert_identical
 
 ANSWERS = {tasks.copy: list, tasks.reverse: lambda s: s[::-1], tasks.sort: sorted}
 
@@ -84,7 +85,8 @@ def test_the_seed_decides_the_batch(make):
     def draw(seed):
         return make(tasks.generator(seed), batch=13, n_symbols=5, lengths=range(2, 7))[0]
 
-    assert torch.equal(draw(3), draw(3)) and not torch.equal(draw(3), draw(4))
+    assert_identical(draw(3), draw(3))
+    assert_differs(draw(3), draw(4))
 
 
 @pytest.mark.parametrize("make", [tasks.copy, tasks.reverse, tasks.sort, tasks.most_frequent_token])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from qa_lab.experiments.measures import dependence, entropy_share, gaussian, softmax_jacobian
+from tests.comparing import assert_differs, assert_identical, assert_same
 
 
 def test_entropy_share_runs_from_one_hot_to_uniform():
@@ -21,15 +22,16 @@ def test_the_jacobian_is_what_automatic_differentiation_says():
 
 
 def test_gaussian_repeats_with_its_seed():
-    assert torch.equal(gaussian((3, 4), 7), gaussian((3, 4), 7))
-    assert not torch.equal(gaussian((3, 4), 7), gaussian((3, 4), 8))
+    once, again, other = (gaussian((3, 4), seed) for seed in (7, 7, 8))
+    assert_identical(once, again, because="both are drawn from one seed")
+    assert_differs(once, other)
 
 
 def test_dependence_is_the_largest_derivative_between_two_positions():
     mix = torch.tensor([[1.0, 0.0, -3.0], [0.0, 0.5, 0.0]])  # 3 positions in, 2 out
     widen = torch.tensor([[1.0, -2.0, 0.0, 1.0, 0.0]])  # width 1 in, 5 out: at most 2 times
     found = dependence(lambda x: mix @ x @ widen, torch.randn(1, 3, 1))
-    assert torch.equal(found, 2 * mix.abs())
+    assert_same(found, 2 * mix.abs())
 
 
 def test_dependence_wants_one_sequence():

@@ -3,8 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import yaml
-
+from qa_lab.claims.manifest import read_yaml
 from qa_lab.claims.notebooks import ROOT
 
 MUTANTS = ROOT / "tests" / "mutants.yaml"
@@ -49,4 +48,4 @@ class Mutant:
 
 def load_mutants(path: Path = MUTANTS) -> list[Mutant]:
     """Every mutant of the list."""
-    return [Mutant(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    return [Mutant(**entry) for entry in read_yaml(path)]

@@ -25,6 +25,7 @@ from qa_lab.transformer.models import (
     post_norm,
     pre_norm,
 )
+from tests.comparing import assert_identical
 
 
 def pieces_of(length, cuts):
@@ -103,7 +104,8 @@ def test_one_more_position_seldom_copies_those_before_it():
     for t in range(64):
         k, v = cache.extend(rows[:, :, t : t + 1], 2 * rows[:, :, t : t + 1])
         places.add(k.data_ptr())
-    assert torch.equal(k, rows) and torch.equal(v, 2 * rows)
+    assert_identical(k, rows, because="a copy")
+    assert_identical(v, 2 * rows, because="a copy")
     assert len(places) <= 7
     assert cache.nbytes == 2 * rows.nbytes
 

@@ -12,6 +12,7 @@ from qa_lab.transformer.attention import (
     orthogonal_directions,
     positive_random_features,
 )
+from tests.comparing import assert_differs, assert_same
 
 
 def test_elu_plus_one_is_elu_plus_one_also_in_its_gradient(oracle, twins):
@@ -99,8 +100,8 @@ def test_directions_come_from_the_generator():
     first = orthogonal_directions(5, 3, torch.Generator().manual_seed(7))
     torch.randn(1)
     again = orthogonal_directions(5, 3, torch.Generator().manual_seed(7))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, orthogonal_directions(5, 3, torch.Generator().manual_seed(8)))
+    assert_same(first, again)
+    assert_differs(first, orthogonal_directions(5, 3, torch.Generator().manual_seed(8)))
 
 
 @pytest.mark.parametrize(("features", "d_k"), [(0, 3), (3, 0)])

@@ -12,6 +12,7 @@ from transformers import ReformerConfig
 from transformers.models.reformer.modeling_reformer import LSHSelfAttention
 
 from qa_lab.transformer.attention import lsh_attention, lsh_buckets, over_keys, real_tokens
+from tests.comparing import assert_identical
 
 SEED, D_K = 11, 16
 
@@ -49,7 +50,7 @@ def test_the_buckets_are_reformers():
     theirs = reformer(num_buckets=6, num_hashes=3)
     x = torch.randn(3, 1, 13, D_K)
     expected = theirs._hash_vectors(x, 3, None).view(3, 1, 3, 13) % 6  # numbered on and on
-    assert torch.equal(lsh_buckets(x, their_rotations(3, 6)), expected)
+    assert_identical(lsh_buckets(x, their_rotations(3, 6)), expected)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -82,6 +83,6 @@ def test_buckets_that_are_chunks_are_reformers(oracle, causal):
     x = torch.linalg.solve(theirs.query_key.weight, q.mT).mT
     expected = theirs(x).hidden_states
     q, v = heads(theirs, x)
-    assert torch.equal(lsh_buckets(q, rotations)[0, 0, 0], buckets)
+    assert_identical(lsh_buckets(q, rotations)[0, 0, 0], buckets)
     ours = lsh_attention(q, q, v, rotations=rotations, chunk=5, causal=causal, scale=1.0)
     oracle.close(ours[:, 0], expected)

@@ -19,6 +19,7 @@ from qa_lab.transformer.attention import (
     real_tokens,
     tie_query_and_key,
 )
+from tests.comparing import assert_identical
 
 LENGTHS = torch.tensor([11, 4])
 
@@ -145,7 +146,7 @@ def test_buckets_depend_on_the_direction_only():
     x, rotations = torch.randn(3, 2, 13, 5), random_rotations(4, 5, 6)
     buckets = lsh_buckets(x, rotations)
     assert buckets.shape == (3, 2, 4, 13) and set(buckets.flatten().tolist()) == set(range(6))
-    assert torch.equal(buckets, lsh_buckets(7.3 * x, rotations))
+    assert_identical(buckets, lsh_buckets(7.3 * x, rotations))
     assert ((buckets - lsh_buckets(-x, rotations)).abs() == 3).all(), "the other end"
 
 

@@ -17,6 +17,7 @@ from qa_lab.transformer.attention import (
     tie_query_and_key,
 )
 from qa_lab.transformer.positions import Rotary, ShawAttention, T5Bias
+from tests.comparing import assert_same
 
 LENGTHS = torch.tensor([7, 2, 5])
 MEMORY_LENGTHS = torch.tensor([1, 5, 3])
@@ -120,9 +121,10 @@ def test_a_softmax_of_ones_own_is_used_by_the_module(size):
         size.d_model, size.head, attend=DotProductAttention(softmax=uniform)
     )
     x = torch.randn(size.batch, size.query, size.d_model)
-    assert (attention.attend_with_weights(x)[1] == 1 / size.query).all()
+    weights = attention.attend_with_weights(x)[1]
+    assert_same(weights, torch.full_like(weights, 1 / size.query))
     flat = attention(x)
-    assert torch.allclose(flat, flat[:, :1].expand_as(flat)), "forward ignored the softmax"
+    assert_same(flat, flat[:, :1].expand_as(flat))  # else forward ignored the softmax
 
 
 def heads_of(linear, x, heads):

@@ -17,6 +17,7 @@ from qa_lab.transformer.decoding import (
 )
 from qa_lab.transformer.decoding.beam import PER_TOKEN
 from qa_lab.transformer.models import DecoderOnly, Transformer
+from tests.comparing import assert_differs, assert_identical
 
 END, PAD, VOCAB, LENGTH = 2, 0, 4, 3
 HOW = {"end_id": END, "pad_id": PAD, "max_new_tokens": LENGTH}
@@ -41,19 +42,19 @@ def model():
     return sharp(DecoderOnly(VOCAB, 8, 2, 13, 2, tied=False))
 
 
-def every_text(end=END):
+def every_text(ends):
     """All that can be written: an end, and nothing after it, or no end at all."""
     for length in range(1, LENGTH + 1):
         for text in product(range(VOCAB), repeat=length):
-            if end not in text[:-1] and (length == LENGTH or text[-1] == end):
+            if not ends & set(text[:-1]) and (length == LENGTH or text[-1] in ends):
                 yield text
 
 
-def exhaustive(model, prompt, penalty, end=END):
+def exhaustive(model, prompt, penalty, ends):
     """Every text with its score, best first."""
     scored = []
     for length in range(1, LENGTH + 1):
-        texts = [text for text in every_text(end) if len(text) == length]
+        texts = [text for text in every_text(ends) if len(text) == length]
         if texts:
             ids = torch.tensor([[*prompt, *text] for text in texts])
             log_p = model(ids[:, :-1]).log_softmax(-1)[:, len(prompt) - 1 :]
@@ -64,25 +65,28 @@ def exhaustive(model, prompt, penalty, end=END):
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("end", [END, None])
+@pytest.mark.parametrize(
+    ("end", "ends"), [(END, {END}), (None, set()), ([3, END], {END, 3}), ({1, 2, 3}, {1, 2, 3})]
+)
 @torch.no_grad()
-def test_a_beam_that_holds_everything_finds_the_best_texts(model, penalty, end):
+def test_a_beam_that_holds_everything_finds_the_best_texts(model, penalty, end, ends):
     prompts = [[1, 3], [3, 0]]
     how = HOW | {"end_id": end}
     found = beam_search(
         LanguageReader(model), torch.tensor(prompts), beam=VOCAB**LENGTH, penalty=penalty, **how
     )
     for row, prompt in enumerate(prompts):
-        expected = exhaustive(model, prompt, penalty, end)
+        expected = exhaustive(model, prompt, penalty, ends)
         count = len(expected)
         scores = torch.tensor([score for score, _ in expected])
         assert torch.allclose(found.scores[row, :count], scores)
         assert found.ids[row, :count].tolist() == [text for _, text in expected]
         assert (found.scores[row, count:] == -torch.inf).all()
+        assert (found.ids[row, count:] == PAD).all()
 
 
 @torch.no_grad()
-def beam_by_hand(model, prompt, beam, penalty):
+def beam_by_hand(model, prompt, beam, penalty, ends=(END,)):
     """One row in plain Python, to the very end, without stopping early."""
     live, finished = [(0.0, [])], []
     for t in range(LENGTH):
@@ -91,24 +95,26 @@ def beam_by_hand(model, prompt, beam, penalty):
             log_p = model(torch.tensor([[*prompt, *text]])).log_softmax(-1)[0, -1]
             candidates += [(score + log_p[v].item(), [*text, v]) for v in range(VOCAB)]
         candidates.sort(reverse=True)
-        ends = [text[-1] == END or t + 1 == LENGTH for _, text in candidates]
+        over = [text[-1] in ends or t + 1 == LENGTH for _, text in candidates]
         finished += [
             (score / penalty(t + 1), text)
-            for (score, text), end in zip(candidates[:beam], ends, strict=False)
+            for (score, text), end in zip(candidates[:beam], over, strict=False)
             if end
         ]
-        live = [c for c, end in zip(candidates, ends, strict=True) if not end][:beam]
+        live = [c for c, end in zip(candidates, over, strict=True) if not end][:beam]
     return sorted(finished, reverse=True)[:beam]
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("beam", [1, 2, 3])
-def test_a_narrow_beam_is_the_loop_in_plain_python(model, penalty, beam):
+@pytest.mark.parametrize(
+    ("beam", "ends"), [(1, (END,)), (2, (END,)), (3, (END,)), (2, (END, 3)), (2, (1, END, 3))]
+)
+def test_a_narrow_beam_is_the_loop_in_plain_python(model, penalty, beam, ends):
     prompts = list(product(range(VOCAB), repeat=2))[::3]
-    reader = LanguageReader(model, cached=beam != 2)
-    found = beam_search(reader, torch.tensor(prompts), beam=beam, penalty=penalty, **HOW)
+    reader, how = LanguageReader(model, cached=beam != 2), HOW | {"end_id": ends}
+    found = beam_search(reader, torch.tensor(prompts), beam=beam, penalty=penalty, **how)
     for row, prompt in enumerate(prompts):
-        expected = beam_by_hand(model, prompt, beam, penalty)
+        expected = beam_by_hand(model, prompt, beam, penalty, ends)
         for rank, (score, text) in enumerate(expected):
             assert found.ids[row, rank].tolist() == [*text, *[PAD] * (LENGTH - len(text))]
             assert abs(found.scores[row, rank].item() - score) < 1e-10
@@ -120,7 +126,7 @@ def test_a_beam_finds_what_greedy_misses(model):
     plain = power_penalty(0.0)
     greedy = generate(LanguageReader(model), prompts, **HOW)
     wide = beam_search(LanguageReader(model), prompts, beam=4, penalty=plain, **HOW)
-    assert (wide.ids[:, 0] != greedy).any()
+    assert_differs(wide.ids[:, 0], greedy)
     narrow = beam_search(LanguageReader(model), prompts, beam=1, penalty=plain, **HOW)
     assert (wide.scores[:, 0] >= narrow.scores[:, 0] - 1e-12).all()
 
@@ -134,7 +140,7 @@ def test_a_translations_beams_keep_their_source():
     for row in range(5):
         reader = TranslationReader(model, source[row, None, : int(keep[row].sum())])
         one = beam_search(reader, start[:1], beam=3, **HOW)
-        assert torch.equal(one.ids[0], together.ids[row])
+        assert_identical(one.ids[0], together.ids[row])
         assert torch.allclose(one.scores[0], together.scores[row])
 
 
@@ -183,6 +189,36 @@ def test_a_text_that_length_still_favours_is_waited_for():
     reader, said = scripted([0.005, 0.39, 0.6, 0.005], going_on, going_on, going_on)
     found = beam_search(reader, prompt, penalty=power_penalty(0.0), **how)
     assert found.ids.tolist() == [[[END, PAD, PAD, PAD]]] and len(said) == 1
+
+
+def forbidding(table):
+    """A model that rules out all but what is listed: the tokens that may follow each token."""
+    logits = torch.full((VOCAB, VOCAB), -torch.inf)
+    for last, following in table.items():
+        logits[last, following] = torch.arange(len(following), dtype=torch.float64)
+    return Reader(lambda ids, cache: logits[ids], None)
+
+
+def test_where_no_text_is_nobody_is_asked():
+    """One beginning and three beams: what the model says of the other two is nothing at all."""
+    reader = forbidding({0: [1], 1: [END, 1]})  # and of 2 and 3 only that nothing may follow
+    found = beam_search(reader, torch.zeros(1, 1, dtype=torch.long), beam=3, **HOW)
+    assert found.ids.tolist() == [[[1, 1, 1], [1, 1, END], [1, END, PAD]]]
+    assert found.scores.isfinite().all()
+    found = beam_search(forbidding({0: [1], 1: [END]}), torch.zeros(1, 1, dtype=torch.long),
+                        beam=3, **HOW)  # fmt: skip
+    assert found.ids.tolist() == [[[1, END, PAD], [PAD] * 3, [PAD] * 3]]
+    assert found.scores.tolist() == [[0.0, -math.inf, -math.inf]]
+
+
+def test_a_prompt_that_is_done_asks_no_more():
+    """Its kept beginnings can no longer win, and end nowhere: another prompt goes on."""
+    table = {0: [3, END], 1: [1], 3: []}
+    prompts = torch.tensor([[0], [1]])
+    found = beam_search(forbidding(table), prompts, beam=1, penalty=power_penalty(0.0), **HOW)
+    assert found.ids[:, 0].tolist() == [[END, PAD, PAD], [1, 1, 1]]
+    with pytest.raises(ValueError, match="only minus infinity"):
+        beam_search(forbidding({0: [END, 3], 3: []}), prompts[:1], beam=1, **HOW)
 
 
 def test_a_search_keeps_no_graph(model):

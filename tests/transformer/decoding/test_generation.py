@@ -1,14 +1,25 @@
 """Writing token by token, cached and not, against running the whole text again."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qa_lab.transformer.attention import real_tokens
-from qa_lab.transformer.decoding import LanguageReader, Reader, TranslationReader, generate, greedy
+from qa_lab.transformer.attention import real_tokens, window_mask
+from qa_lab.transformer.decoding import (
+    LanguageReader,
+    Reader,
+    Sampler,
+    TranslationReader,
+    generate,
+    greedy,
+)
 from qa_lab.transformer.models import DecoderOnly, Transformer
+from qa_lab.transformer.models.presets import gpt2
 from qa_lab.transformer.rivals import RecurrentLM, Seq2Seq
+from tests.comparing import assert_differs, assert_identical
 
 END = 5
 HOW = {"end_id": END, "pad_id": 0}
@@ -37,10 +48,12 @@ def translator(size):
     )
 
 
-def alone(next_logits, prompt, length, end=END):
+def alone(next_logits, prompt, length, ends=(END,)):
     """One row, by running everything again: what any loop must write."""
     text, written = list(prompt), []
-    while len(written) < length and (not written or written[-1] != end):
+    while len(written) < length and (not written or written[-1] not in ends):
+        likeliest, second = next_logits(torch.tensor([text + written]))[0, -1].topk(2)[0]
+        assert likeliest - second > 1e-9, "a tie, which rounding would decide"
         written.append(int(next_logits(torch.tensor([text + written]))[0, -1].argmax()))
     return written + [0] * (length - len(written))
 
@@ -78,7 +91,7 @@ def test_a_translation_is_what_it_would_be_alone_and_unpadded(translator, size, 
     reader = TranslationReader(translator, source, real_tokens(lengths, size.key), cached=cached)
     written = generate(reader, start, max_new_tokens=7, **HOW)
     with_padding = generate(TranslationReader(translator, source), start, max_new_tokens=7, **HOW)
-    assert not torch.equal(with_padding, written), "the mask should matter here"
+    assert_differs(with_padding, written)  # the mask matters here
     for row, tokens, n in zip(written.tolist(), source, lengths, strict=True):
         expected = alone(lambda ids, s=tokens[None, :n]: translator(s, ids), [1], 7)
         assert row == expected
@@ -89,7 +102,8 @@ def test_the_rivals_write_too(size):
     model = far_from_the_start(RecurrentLM(size.vocab, size.d_model, 2))
     prompt = torch.randint(size.vocab, (5, 3))
     written = generate(LanguageReader(model, cached=False), prompt, max_new_tokens=6, **HOW)
-    assert written.tolist() == [alone(model, row, 6) for row in prompt.tolist()]
+    expected = [alone(model, row, 6) for row in prompt.tolist()]
+    assert written.tolist() == expected
     translator = far_from_the_start(Seq2Seq(size.vocab, size.d_model))
     source, start = torch.randint(3, size.vocab, (5, size.key)), torch.ones(5, 1, dtype=torch.long)
     keep = real_tokens(torch.tensor([1, 5, 3, 2, 4]), size.key)
@@ -127,12 +141,71 @@ def test_it_stops_when_every_row_has_ended():
     assert reader.ids.tolist() == [[1, 5, 0], [1, 9, 9], [1, 5, 0]]
 
 
+@CACHED
+@pytest.mark.parametrize("ends", [[END, 7, 11], (4,), {2, 10}, []])
+def test_any_of_several_ends_will_do(language_model, size, cached, ends):
+    prompt = torch.randint(size.vocab, (11, 3))
+    reader = LanguageReader(language_model, cached=cached)
+    written = generate(reader, prompt, end_id=ends, pad_id=0, max_new_tokens=9)
+    assert written.tolist() == [alone(language_model, row, 9, ends) for row in prompt.tolist()]
+    assert all((written == end).any() for end in ends)
+
+
+@pytest.mark.parametrize("choose", [greedy, Sampler(torch.Generator(), top_k=2)])
+def test_rows_that_choose_nothing_may_have_any_logits(choose):
+    """Nothing may follow an end, nor 8: a prompt that goes on after it is not asked what does."""
+    logits = torch.full((10, 10), -torch.inf)
+    logits[[1, 2, 3, 4], [2, 3, 4, END]] = 0.0
+    reader = Reader(lambda ids, cache: logits[ids], None)
+    prompt, lengths = torch.tensor([[1, 0, 0], [4, 0, 0], [8, 8, 3]]), torch.tensor([1, 1, 3])
+    written = generate(reader, prompt, choose, prompt_lengths=lengths, max_new_tokens=5, **HOW)
+    assert written.tolist() == [[2, 3, 4, END, 0], [END, 0, 0, 0, 0], [4, END, 0, 0, 0]]
+    with pytest.raises(ValueError, match="only minus infinity"):
+        generate(Reader(reader.step, None), prompt[2:, :1], choose, max_new_tokens=1, **HOW)
+
+
+def test_ids_of_32_bits_stay_so(language_model, size):
+    prompt = torch.randint(size.vocab, (11, 3))
+    written = generate(LanguageReader(language_model), prompt.int(), max_new_tokens=9, **HOW)
+    assert written.dtype == torch.int32
+    assert written.tolist() == [alone(language_model, row, 9) for row in prompt.tolist()]
+
+
+@CACHED
+def test_a_table_of_positions_may_be_used_to_its_end(size, cached):
+    """The last token that is written is never read."""
+    model = far_from_the_start(gpt2(size.vocab, 22, 2, 13, 1, max_length=8))
+    for prompt, new in ((1, 8), (5, 4), (8, 1)):
+        ids = torch.randint(size.vocab, (3, prompt))
+        how = {"end_id": None, "pad_id": 0, "max_new_tokens": new}
+        written = generate(LanguageReader(model, cached=cached), ids, **how)
+        assert written.tolist() == [alone(model, row, new, ends=()) for row in ids.tolist()]
+        with pytest.raises(ValueError, match="max_length = 8 positions"):
+            generate(LanguageReader(model, cached=cached), ids, **how | {"max_new_tokens": new + 1})
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_a_windowed_cache_writes_what_the_mask_writes(size, window):
+    look = partial(window_mask, window=window)
+    model = far_from_the_start(
+        DecoderOnly(size.vocab, size.d_model, size.head, size.d_ff, 2, tied=False, look=look)
+    )
+    prompt, lengths = torch.randint(size.vocab, (11, 6)), torch.randint(1, 7, (11,))
+    how = {"max_new_tokens": 9, "prompt_lengths": lengths, **HOW}
+    written = generate(LanguageReader(model, window=window), prompt, **how)
+    expected = [
+        alone(model, row[:n], 9) for row, n in zip(prompt.tolist(), lengths.tolist(), strict=True)
+    ]
+    assert written.tolist() == expected
+
+
 def test_without_an_end_nothing_ends(language_model, size):
     prompt = torch.randint(size.vocab, (11, 3))
     how = {"end_id": None, "pad_id": 1, "max_new_tokens": 9}
     reader = LanguageReader(language_model)
     written = generate(reader, prompt, **how)
-    assert written.tolist() == [alone(language_model, row, 9, end=None) for row in prompt.tolist()]
+    expected = [alone(language_model, row, 9, ends=()) for row in prompt.tolist()]
+    assert written.tolist() == expected
     assert not reader.cache.layers[0].own.k.requires_grad, "writing needs no graph"
     silence = Script([[0, 3, 0, 4]])
     written = generate(silence, torch.ones(1, 1, dtype=torch.long), **how | {"max_new_tokens": 4})
@@ -143,7 +216,7 @@ def test_how_the_next_token_is_chosen_is_passed_in(language_model, size):
     prompt = torch.randint(size.vocab, (3, 2))
     reader = LanguageReader(language_model)
     written = generate(reader, prompt, lambda logits: logits.argmin(-1), max_new_tokens=1, **HOW)
-    assert written[:, 0].tolist() == language_model(prompt)[:, -1].argmin(-1).tolist()
+    assert_identical(written[:, 0], language_model(prompt)[:, -1].argmin(-1))
     assert greedy(torch.tensor([[1.0, 3.0, 3.0], [2.0, 1.0, 0.0]])).tolist() == [1, 0]
 
 

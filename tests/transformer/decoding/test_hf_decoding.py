@@ -15,6 +15,7 @@ from qa_lab.transformer.decoding import (
     with_temperature,
 )
 from qa_lab.transformer.models.presets import gpt2
+from tests.comparing import assert_identical, assert_same
 
 PAD = 15
 
@@ -57,39 +58,53 @@ def twins():
     return theirs, ours
 
 
-def end_of_some(ours, prompt, length):
-    """A token that ends some rows and not others."""
+def ends_of_some(ours, prompt, length, count=1):
+    """Tokens that end some rows and not others."""
     how = {"end_id": None, "pad_id": PAD, "max_new_tokens": length}
     written = generate(LanguageReader(ours), prompt, **how)
     rows = [(written == token).any(1).sum().item() for token in range(17)]
-    return min(range(17), key=lambda token: abs(rows[token] - len(prompt) / 2))
+    wanted = len(prompt) / (1 + count)
+    return sorted(range(17), key=lambda token: abs(rows[token] - wanted))[:count]
+
+
+def one_or_several(ends):
+    """One end as a number, as most people give it."""
+    return ends[0] if len(ends) == 1 else ends
 
 
 def padded(ids, length):
     return torch.nn.functional.pad(ids, (0, length - ids.shape[1]), value=PAD)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("cached", [True, False])
-def test_greedy_writes_what_generate_writes(twins, cached):
+def test_greedy_writes_what_generate_writes(twins, cached, count):
     theirs, ours = twins
     prompt = torch.randint(15, (13, 5))
-    end = end_of_some(ours, prompt, 12)
+    ends = ends_of_some(ours, prompt, 12, count)
+    end = one_or_several(ends)
     how = {"max_new_tokens": 12, "do_sample": False, "use_cache": True, "eos_token_id": end}
     expected = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), **how)[:, 5:]
     written = generate(
         LanguageReader(ours, cached=cached), prompt, end_id=end, pad_id=PAD, max_new_tokens=12
     )
-    assert torch.equal(written, padded(expected, 12))
-    ended = (written == end).any(1)
-    assert ended.any() and not ended.all()
+    assert_identical(written, padded(expected, 12))
+    ended = torch.stack([(written == end).any(1) for end in ends])
+    assert ended.any(1).all() and not ended.any(0).all(), "each ends some, and some do not end"
 
 
-@pytest.mark.parametrize("alpha", [0.0, 1.0, 0.6])
-@pytest.mark.parametrize("beam", [2, 4])
-def test_beam_search_writes_what_generate_writes(twins, beam, alpha):
+@pytest.mark.parametrize(
+    ("beam", "alpha", "count"),
+    [
+        *((beam, alpha, 1) for beam in (2, 4) for alpha in (0.0, 1.0, 0.6)),
+        *((2, 1.0, 2), (4, 0.0, 2), (3, 1.0, 3)),
+    ],
+)
+def test_beam_search_writes_what_generate_writes(twins, beam, alpha, count):
     theirs, ours = twins
     prompt = torch.randint(15, (13, 3))
-    end = end_of_some(ours, prompt, 9)
+    ends = ends_of_some(ours, prompt, 9, count)
+    end = one_or_several(ends)
     expected = theirs.generate(
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=9, do_sample=False,
         num_beams=beam, num_return_sequences=beam, length_penalty=alpha, early_stopping="never",
@@ -102,16 +117,20 @@ def test_beam_search_writes_what_generate_writes(twins, beam, alpha):
     )  # fmt: skip
     ids = padded(expected.sequences[:, 3:], 9).view(13, beam, 9)
     scores = expected.sequences_scores.view(13, beam)
-    assert torch.equal(found.ids, ids)
-    assert (ids == end).any() and (ids[..., -1] != PAD).any(), "some end, and some do not"
+    assert_identical(found.ids, ids)
+    assert all((ids == end).any() for end in ends), "each ends a text"
+    assert (ids[..., -1] != PAD).any(), "and some do not end"
     assert (found.scores - scores).abs().max() < 1e-5  # theirs are kept in float32
 
 
 def test_the_filters_are_theirs():
     logits = 2 * torch.randn(50, 17)
     for k in (1, 3, 16, 17):
-        assert torch.equal(keep_top_k(logits, k), TopKLogitsWarper(k)(None, logits))
+        theirs = TopKLogitsWarper(k)(None, logits)
+        assert_identical(keep_top_k(logits, k), theirs, because="what is kept is copied")
     for p in (0.05, 0.5, 0.9, 1.0):
-        assert torch.equal(keep_top_p(logits, p), TopPLogitsWarper(p)(None, logits))
-    expected = TemperatureLogitsWarper(0.7)(None, logits)
-    assert torch.equal(with_temperature(logits, 0.7), expected)
+        theirs = TopPLogitsWarper(p)(None, logits)
+        assert_identical(keep_top_p(logits, p), theirs, because="what is kept is copied")
+    for temperature in (0.7, 1.0, 1.7):
+        expected = TemperatureLogitsWarper(temperature)(None, logits).softmax(-1)
+        assert_same(with_temperature(logits, temperature).softmax(-1), expected)

@@ -17,6 +17,8 @@ from qa_lab.transformer.decoding import (
 )
 from qa_lab.transformer.decoding.speculation import check_guesses
 from qa_lab.transformer.models import DecoderOnly
+from qa_lab.transformer.models.presets import gpt2
+from tests.comparing import assert_identical
 
 VOCAB, END = 5, 3
 HOW = {"end_id": END, "pad_id": 0, "max_new_tokens": 11}
@@ -44,7 +46,7 @@ def test_greedy_speculation_writes_the_greedy_text(guesses, cached, draft):
             LanguageReader(target, cached=cached), LanguageReader(guesser, cached=cached), prompt,
             torch.Generator().manual_seed(0), guesses=guesses, distribution=greedily, **HOW,
         )  # fmt: skip
-        assert torch.equal(done.ids, alone)
+        assert_identical(done.ids, alone)
         assert done.accepted <= done.guessed
         if draft == "itself":
             assert done.accepted == done.guessed
@@ -146,7 +148,7 @@ def test_all_that_is_random_comes_from_the_generator():
             guesses=3, end_id=None, pad_id=0, max_new_tokens=30,
         )  # fmt: skip
         texts.append(done.ids)
-    assert torch.equal(*texts)
+    assert_identical(*texts)
 
 
 def test_both_models_draw_from_the_distribution_passed_in():
@@ -159,7 +161,54 @@ def test_both_models_draw_from_the_distribution_passed_in():
             LanguageReader(target), LanguageReader(draft), prompt, rng,
             guesses=3, distribution=one, **HOW,
         )  # fmt: skip
-        assert torch.equal(done.ids, generate(LanguageReader(target), prompt, **HOW))
+        assert_identical(done.ids, generate(LanguageReader(target), prompt, **HOW))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("ends", [[3, 7, 11], ()])
+def test_any_of_several_ends_will_do(cached, ends):
+    target, draft = sharp(1, 2, vocab=17), sharp(2, 1, vocab=17)
+    how = HOW | {"end_id": ends}
+    for start in (0, 9, 13):
+        prompt = torch.tensor([[start, 4]])
+        done = speculative(
+            LanguageReader(target, cached=cached), LanguageReader(draft, cached=cached), prompt,
+            torch.Generator(), guesses=3, distribution=greedily, **how,
+        )  # fmt: skip
+        assert torch.equal(done.ids, generate(LanguageReader(target), prompt, **how))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("guesses", [3, 20])
+@pytest.mark.parametrize(("length", "new"), [(3, 10), (12, 1), (11, 2)])
+def test_a_table_of_positions_may_be_used_to_its_end(cached, guesses, length, new):
+    """The last token that is written is never read, nor any that might come after it."""
+    torch.manual_seed(0)
+    target, draft = (gpt2(17, 22, 2, 13, 1, max_length=12).eval() for _ in range(2))
+    for parameter in [*target.parameters(), *draft.parameters()]:
+        parameter.data.mul_(5)  # so that the two disagree
+    refused, how = 0, {"end_id": None, "pad_id": 0, "max_new_tokens": new}
+    for _ in range(3):
+        prompt = torch.randint(17, (1, length))
+        done = speculative(
+            LanguageReader(target, cached=cached), LanguageReader(draft, cached=cached), prompt,
+            torch.Generator(), guesses=guesses, distribution=greedily, **how,
+        )  # fmt: skip
+        assert torch.equal(done.ids, generate(LanguageReader(target), prompt, **how))
+        refused += done.guessed - done.accepted
+    assert refused or new < 3, "the two should disagree"
+
+
+def test_ids_of_32_bits_stay_so():
+    target, draft = sharp(1, 2), sharp(2, 1)
+    written = [
+        speculative(
+            LanguageReader(target), LanguageReader(draft), prompt, torch.Generator(),
+            guesses=3, distribution=greedily, **HOW,
+        ).ids
+        for prompt in (torch.tensor([[1, 4]], dtype=torch.int32), torch.tensor([[1, 4]]))
+    ]  # fmt: skip
+    assert written[0].dtype == torch.int32 and written[0].tolist() == written[1].tolist()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from qa_lab.transformer.layers import (
     gelu_tanh,
     rms_norm,
 )
+from tests.comparing import assert_same
 
 
 @pytest.mark.parametrize("config, ours", [(BertConfig, gelu), (GPT2Config, gelu_tanh)])
@@ -57,7 +58,7 @@ def test_the_rms_norm_is_llamas(size):
         ours.gain.copy_(theirs.weight.normal_())
     theirs, ours = theirs.float(), ours.float()
     x = torch.randn(3, 7, size.d_model, dtype=torch.float32)
-    gap = (ours(x) - theirs(x)).abs().max()
-    assert gap < 1e-6 and (rms_norm(x, ours.gain, 0.1) - theirs(x)).abs().max() < 1e-6
+    assert_same(ours(x), theirs(x))
+    assert_same(rms_norm(x, ours.gain, 0.1), theirs(x))
     assert RMSNorm(4).eps == LlamaConfig().rms_norm_eps
     assert LlamaConfig().hidden_act == "silu" and GatedFeedForward(2, 3).activation is F.silu

@@ -11,6 +11,7 @@ from qa_lab.transformer.attention import real_tokens
 from qa_lab.transformer.decoding import TranslationReader, generate
 from qa_lab.transformer.layers import GatedFeedForward, gelu_tanh
 from qa_lab.transformer.models.presets import T5_SMALL, t5
+from tests.comparing import assert_identical
 
 SIZES = [
     dict(vocab_size=31, d_model=24, n_heads=3, d_ff=13, n_layers=2, d_k=5),
@@ -124,7 +125,7 @@ def test_greedy_text_is_that_of_hugging_face(gated):
     start = torch.zeros(2, 1, dtype=torch.long)
     found = generate(TranslationReader(ours, source), start, end_id=1, pad_id=0, max_new_tokens=30)
     expected = theirs.generate(source, max_new_tokens=30, do_sample=False)[:, 1:]
-    assert found[:, : expected.shape[1]].tolist() == expected.tolist()
+    assert_identical(found[:, : expected.shape[1]], expected)
 
 
 def test_one_table_of_distances_for_all_layers_of_a_stack_and_none_across():

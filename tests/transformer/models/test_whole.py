@@ -11,6 +11,7 @@ from qa_lab.transformer.attention import full_mask, real_tokens
 from qa_lab.transformer.layers import mean_over_tokens
 from qa_lab.transformer.models import DecoderOnly, EncoderOnly, Transformer, post_norm, pre_norm
 from qa_lab.transformer.positions import no_positions
+from tests.comparing import assert_differs, assert_identical, assert_same, moved
 
 SOURCE_LENGTHS = torch.tensor([1, 5, 3])
 TARGET_LENGTHS = torch.tensor([7, 2, 5])
@@ -140,7 +141,7 @@ def depends_on(model, ids, change_at):
     """At which positions do logits move when one token changes?"""
     other = ids.clone()
     other[:, change_at] = (ids[:, change_at] + 1) % 17
-    return (model(ids) - model(other)).abs().amax(dim=(0, 2)) > 1e-9
+    return moved(model(ids), model(other), axis=(0, 2))
 
 
 def test_what_a_language_model_looks_at_is_its_look(size):
@@ -160,8 +161,8 @@ def test_a_hidden_target_token_reaches_no_other_position(size, made):
     keep[:, 3] = False
     source = (torch.randint(size.vocab, (size.batch, size.key)),) if made is Transformer else ()
     masks = {"target_real": keep} if made is Transformer else {"real": keep}
-    moved = (model(*source, ids, **masks) - model(*source, other, **masks)).abs() > 1e-12
-    assert moved.any(2).any(0).tolist() == [False, False, False, True, False, False, False]
+    before, after = (model(*source, target, **masks) for target in (ids, other))
+    assert_identical(moved(before, after, axis=(0, 2)), torch.arange(size.query) == 3)
 
 
 def test_without_positions_an_encoder_sees_a_set(oracle, size):
@@ -195,9 +196,9 @@ def test_dropout_reaches_every_place_of_section_5_4(size, made):
         if isinstance(m, nn.Dropout) and m is not model.dropout:
             m.p = 0.0
     inputs, others = ((ids, ids), (other, other)) if made is Transformer else ((ids,), (other,))
-    assert torch.equal(model(*inputs), model(*others))
+    assert_same(model(*inputs), model(*others))
     model.eval()
-    assert not torch.allclose(model(*inputs), model(*others))
+    assert_differs(model(*inputs), model(*others))
 
 
 def test_the_first_token_of_a_language_model_may_not_be_padding(size):

@@ -26,6 +26,7 @@ from qa_lab.transformer.positions import (
     t5_bucket,
 )
 from qa_lab.transformer.positions.biases import spread
+from tests.comparing import assert_identical
 
 
 def by_loop(queries, keys, value):
@@ -39,9 +40,10 @@ def test_values_of_the_distance_are_spread_over_queries_and_keys(queries, keys):
     far = distances(queries, keys)
     assert far.tolist() == list(range(-(keys - 1), queries))
     expected = torch.stack([by_loop(queries, keys, float), by_loop(queries, keys, lambda d: d**2)])
-    assert torch.equal(spread(torch.stack([far, far**2]).double(), queries), expected.double())
+    found = spread(torch.stack([far, far**2]).double(), queries)
+    assert_identical(found, expected.double(), because="whole numbers, copied")
     clipped = by_loop(queries, keys, lambda d: max(-2, min(2, d)) + 2)
-    assert torch.equal(clipped_distances(queries, keys, 2), clipped)
+    assert_identical(clipped_distances(queries, keys, 2), clipped)
 
 
 def t5_by_hand(distance, bidirectional, n, largest):

@@ -17,6 +17,7 @@ from qa_lab.transformer.positions import (
     rotate_halves,
     rotate_interleaved,
 )
+from tests.comparing import assert_same
 
 PAIRINGS = {
     rotate_interleaved: lambda i, width: (2 * i, 2 * i + 1),
@@ -54,7 +55,8 @@ def test_what_nobody_asked_for_is_the_papers(oracle):
     papers = Rotary(14, base=10000.0, pairing=rotate_interleaved, d_rotated=14, stretch=1.0)
     oracle.close(Rotary(14)(x, 3), papers(x, 3))
     cos, sin = rotary_table(8, 14, base=10000.0, stretch=1.0, dtype=torch.float64)
-    assert torch.equal(rotary_table(8, 14)[0], cos) and torch.equal(rotary_table(8, 14)[1], sin)
+    assert_same(rotary_table(8, 14)[0], cos)
+    assert_same(rotary_table(8, 14)[1], sin)
     assert Rotary(14).angle_dtype == torch.float64
     assert not list(Rotary(14).parameters()) and not Rotary(14).state_dict()
 

@@ -15,6 +15,7 @@ from qa_lab.transformer.rivals import (
     causal_convolution,
     receptive_field,
 )
+from tests.comparing import assert_differs, assert_same, moved
 
 BATCH, LENGTH, D_IN, D_OUT, VOCAB = 3, 13, 5, 7, 11
 REAL = real_tokens(torch.tensor([4, 13, 1]), LENGTH)
@@ -88,8 +89,8 @@ def test_the_receptive_field_is_what_a_change_can_reach(taps, growth, layers, fi
     for position in 0, 2:
         changed = ids.clone()
         changed[:, position] = (changed[:, position] + 1) % VOCAB
-        moved = (model(changed) - model(ids)).abs().amax((0, 2)).nonzero().flatten().tolist()
-        assert moved == list(range(position, min(position + field, LENGTH)))
+        reached = moved(model(ids), model(changed), axis=(0, 2)).nonzero().flatten()
+        assert reached.tolist() == list(range(position, min(position + field, LENGTH)))
 
 
 def test_the_receptive_field_in_numbers():
@@ -102,8 +103,9 @@ def test_padding_changes_no_real_logit():
     model = ConvolutionLM(VOCAB, 8, 3)
     ids = torch.randint(VOCAB - 1, (BATCH, LENGTH))
     otherwise = torch.where(REAL, ids, VOCAB - 1)
-    assert torch.equal(model(ids, REAL)[REAL], model(otherwise, REAL)[REAL])
-    assert torch.equal(model(ids, REAL), model(ids))
+    assert_same(model(ids, REAL)[REAL], model(otherwise, REAL)[REAL])
+    assert_differs(model(ids, REAL), model(otherwise, REAL))
+    assert_same(model(ids, REAL), model(ids))
 
 
 def test_the_taps_start_so_that_a_relu_keeps_the_variance():
@@ -115,8 +117,8 @@ def test_the_taps_start_so_that_a_relu_keeps_the_variance():
 def test_dropout_falls_on_the_embeddings_and_after_each_convolution(oracle):
     x = torch.randn(BATCH, LENGTH, D_IN)
     block = ConvolutionBlock(D_IN, 3, 1, dropout=1 - 1e-9)
-    assert torch.equal(block(x), F.relu(x))
-    assert not torch.equal(block.eval()(x), F.relu(x))
+    assert_same(block(x), F.relu(x))
+    assert_differs(block.eval()(x), F.relu(x))
     torch.manual_seed(1)
     half = ConvolutionBlock(D_IN, 3, 1, dropout=0.5)
     torch.manual_seed(2)

@@ -20,6 +20,7 @@ from qa_lab.transformer.rivals import (
     RecurrentLM,
     RecurrentStack,
 )
+from tests.comparing import assert_differs, assert_identical, assert_same, moved
 
 BATCH, LENGTH, D_IN, D_HIDDEN, VOCAB, CLASSES = 3, 7, 5, 4, 17, 6
 LENGTHS = torch.tensor([4, 7, 1])
@@ -166,7 +167,8 @@ def test_a_cell_of_ones_own_runs():
         D_IN, D_HIDDEN, dataclasses.replace(LSTM, step=never_forgets, kernel=None)
     )
     out, (h, c) = layer(torch.randn(BATCH, LENGTH, D_IN))
-    assert torch.equal(out[:, :, 0], torch.arange(1.0, LENGTH + 1).expand(BATCH, -1))
+    steps = torch.arange(1.0, LENGTH + 1).expand(BATCH, -1)
+    assert_identical(out[:, :, 0], steps, because="it counts")
     assert (h == LENGTH).all() and (c == 0).all()
     assert layer(torch.randn(BATCH, LENGTH, D_IN), None, LENGTHS)[1][0][:, 0].tolist() == [4, 7, 1]
 
@@ -283,14 +285,18 @@ def test_padding_and_the_future_change_no_real_logit():
     otherwise = torch.where(REAL, ids, VOCAB - 1)
     lm, tagger = RecurrentLM(VOCAB, 4, 2), RecurrentClassifier(VOCAB, CLASSES, 4, 2)
     pooled = RecurrentClassifier(VOCAB, CLASSES, 4, 2, pool=mean_over_tokens)
-    assert torch.equal(lm(ids, REAL)[REAL], lm(otherwise, REAL)[REAL])
-    assert torch.equal(tagger(ids, REAL)[REAL], tagger(otherwise, REAL)[REAL])
-    assert torch.equal(pooled(ids, REAL), pooled(otherwise, REAL))
+    for model in lm, tagger, pooled:
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
+    for model in lm, tagger:
+        assert_same(model(ids, REAL)[REAL], model(otherwise, REAL)[REAL])
+        assert_differs(model(ids), model(otherwise))
+    assert_same(pooled(ids, REAL), pooled(otherwise, REAL))
+    assert_differs(pooled(ids), pooled(otherwise))
     changed = ids.clone()
     changed[:, 4] = (changed[:, 4] + 1) % VOCAB
-    moved = (lm(changed) - lm(ids)).abs().amax((0, 2))
-    assert (moved[:4] == 0).all() and (moved[4:] > 0).all()
-    assert ((tagger(changed) - tagger(ids)).abs().amax((0, 2)) > 0).all(), "it reads both ways"
+    assert_identical(moved(lm(ids), lm(changed), axis=(0, 2)), torch.arange(LENGTH) >= 4)
+    assert moved(tagger(ids), tagger(changed), axis=(0, 2)).all(), "it reads both ways"
 
 
 @cells
