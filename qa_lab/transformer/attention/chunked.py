@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from qa_lab.transformer._checks import check_qkv
+from qa_lab.transformer._precision import in_float32
 from qa_lab.transformer.attention.dot_product import default_scale
 from qa_lab.transformer.attention.masks import check_broadcasts, check_keep
 
@@ -41,6 +42,7 @@ def look_back(
     return keys <= queries
 
 
+@in_float32
 def chunked_attention(
     q: Float[Tensor, "*batch query d_k"],
     k: Float[Tensor, "*batch key d_k"],
@@ -100,11 +102,8 @@ def chunked_attention(
         check_broadcasts(bias, (*q.shape[:-1], k.shape[-2]), "bias")
     scale = default_scale(q.shape[-1]) if scale is None else scale
     blocks = Blocks(q.shape[-2], k.shape[-2], query_chunk, key_chunk, keep, look)
-    precise = torch.promote_types(q.dtype, torch.float32)  # in half precision long sums lose terms
-    inputs = (None if x is None else x.to(precise) for x in (q, k, v, bias))
-    with torch.autocast(q.device.type, enabled=False):
-        out = ChunkedAttention.apply(*inputs, blocks, scale)
-    return out.to(q.dtype)
+    bias = None if bias is None else bias.to(q.dtype)
+    return ChunkedAttention.apply(q, k, v, bias, blocks, scale)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ The functions `layer_norm` and `rms_norm` are the formulas. The modules call PyT
 instead, tested equal, as `fused_attention` does for `scaled_dot_product_attention`.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -19,8 +21,10 @@ from qa_lab.transformer._checks import (
     check_token_mask,
     check_width,
 )
+from qa_lab.transformer._precision import HALVES, at_least_float32, in_float32
 
 
+@in_float32
 def normalise(
     x: Float[Tensor, "*batch d_model"],
     mean: Float[Tensor, "*#batch #d_model"],
@@ -53,6 +57,7 @@ def normalise(
     return gain * (x - mean) * torch.rsqrt(variance + eps) + bias
 
 
+@in_float32
 def layer_norm(
     x: Float[Tensor, "*batch d_model"],
     gain: Float[Tensor, " d_model"],
@@ -125,9 +130,13 @@ class LayerNorm(nn.Module):
             ValueError: x is of another width.
         """
         check_width(x, len(self.gain))
+        if x.dtype == torch.float16 and x.device.type == "cpu":
+            # For the backward pass that kernel keeps 1/sigma in float16: of a constant x, infinity.
+            return layer_norm(x, self.gain, self.bias, self.eps)
         return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.eps)
 
 
+@in_float32
 def rms_norm(
     x: Float[Tensor, "*batch d_model"], gain: Float[Tensor, " d_model"], eps: float = 1e-6
 ) -> Float[Tensor, "*batch d_model"]:
@@ -215,7 +224,7 @@ def batch_norm_statistics(
         keep: True at the positions that count. None: all of them.
 
     Returns:
-        The mean, the biased variance (divided by n), and n, in positions.
+        The mean, the biased variance (divided by n), both in float32 at least, and n, in positions.
 
     Raises:
         TypeError: `keep` is not Boolean.
@@ -227,6 +236,7 @@ def batch_norm_statistics(
         raise ValueError(f"x must be [batch length d_model]; got the shape {list(x.shape)}.")
     if keep is not None:
         check_token_mask(keep, x)
+    x = at_least_float32(x)
     counted = x.flatten(0, 1) if keep is None else x[keep]
     if len(counted) < 2:
         raise ValueError(
@@ -247,7 +257,8 @@ class BatchNorm(nn.Module):
 
     Training takes mu and sigma^2 from the batch and moves the running statistics towards them,
     running <- (1 - momentum) running + momentum batch, with the unbiased variance, divided by
-    n - 1. Evaluation takes the running statistics.
+    n - 1. Evaluation takes the running statistics. They stay in float32 when the module goes to
+    half precision: the steps are small, and a variance need not fit in float16.
 
     Paper: Ioffe and Szegedy 2015, arXiv:1502.03167, section 3, algorithms 1 and 2; the unbiased
         variance is section 3.1.
@@ -277,8 +288,8 @@ class BatchNorm(nn.Module):
             raise ValueError(f"momentum is a weight, in [0, 1]; got {momentum}.")
         self.gain = nn.Parameter(torch.ones(d_model))
         self.bias = nn.Parameter(torch.zeros(d_model))
-        self.register_buffer("running_mean", torch.zeros(d_model))
-        self.register_buffer("running_variance", torch.ones(d_model))
+        self.register_buffer("running_mean", at_least_float32(torch.zeros(d_model)))
+        self.register_buffer("running_variance", at_least_float32(torch.ones(d_model)))
         self.count_padding = count_padding
         self.momentum = momentum
         self.eps = eps
@@ -315,5 +326,15 @@ class BatchNorm(nn.Module):
         self, mean: Float[Tensor, " d_model"], variance: Float[Tensor, " d_model"]
     ) -> None:
         """Move the running statistics towards this batch's."""
+        mean, variance = mean.to(self.running_mean), variance.to(self.running_variance)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_variance.lerp_(variance, self.momentum)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BatchNorm":
+        """Leave the running statistics in float32 when the parameters go to half precision."""
+        before = self.running_mean, self.running_variance
+        super()._apply(fn, recurse)
+        if self.running_mean.dtype in HALVES:
+            like = at_least_float32(self.running_mean)
+            self.running_mean, self.running_variance = (x.to(like) for x in before)
+        return self

@@ -3,9 +3,11 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from qa_lab.transformer._precision import in_float32
 from qa_lab.transformer.attention import count_real
 
 
+@in_float32
 def mean_over_tokens(
     x: Float[Tensor, "batch length d_model"], keep: Bool[Tensor, "batch length"] | None = None
 ) -> Float[Tensor, "batch d_model"]:

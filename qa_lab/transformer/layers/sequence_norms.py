@@ -14,6 +14,7 @@ from qa_lab.transformer._checks import (
     check_token_mask,
     check_vectors,
 )
+from qa_lab.transformer._precision import at_least_float32
 from qa_lab.transformer.layers.norms import normalise
 
 
@@ -55,7 +56,8 @@ def group_statistics(
         keep: True at the positions that count. None: all of them.
 
     Returns:
-        The mean and the biased variance (divided by n_b), written out for each feature.
+        The mean and the biased variance (divided by n_b), in float32 at least, written out for each
+        feature.
 
     Raises:
         TypeError: `keep` is not Boolean.
@@ -75,7 +77,8 @@ def group_statistics(
             f"each group of features needs at least 2 values in a sequence to have a variance; got "
             f"{n.tolist()} in the sequences of the batch. Use fewer groups, or longer sequences."
         )
-    groups, n = x.unflatten(-1, (n_groups, -1)), n[:, None, None, None]
+    x, n = at_least_float32(x), n[:, None, None, None]
+    groups = x.unflatten(-1, (n_groups, -1))
     padding = ~keep[..., None, None]
     mean = groups.masked_fill(padding, 0).sum(dim=(1, 3), keepdim=True) / n
     squares = (groups - mean).masked_fill(padding, 0).square()

@@ -11,10 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, check_vectors
+from qa_lab.transformer._precision import in_float32
 from qa_lab.transformer.attention import count_real, real_lengths
 from qa_lab.transformer.layers import FeedForward, TokenEmbedding, Unembedding, mean_over_tokens
 
 
+@in_float32
 def causal_mean(x: Float[Tensor, "batch length d_model"]) -> Float[Tensor, "batch length d_model"]:
     r"""Average, at each position, the tokens so far.
 

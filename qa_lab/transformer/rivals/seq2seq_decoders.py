@@ -165,7 +165,7 @@ class BahdanauDecoder(nn.Module):
         """
         s, c, weights = [], [], []
         for t in range(y.shape[1]):
-            query = states[-1][0][:, None]
+            query = states[-1][0][:, None].to(y)  # states are in float32 at least
             context, weight = self.context(query, memory, keep)
             out, states = self.stack(torch.cat([y[:, t : t + 1], context], dim=-1), states)
             s.append(out), c.append(context), weights.append(weight)

@@ -1,4 +1,8 @@
-"""Losses: how surprised the model is by the real target tokens."""
+"""Losses: how surprised the model is by the real target tokens.
+
+A loss is a mean over thousands of tokens: it is computed and returned in float32 at least, whatever
+the logits are in.
+"""
 
 import math
 
@@ -8,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qa_lab.transformer._checks import check_ids
+from qa_lab.transformer._precision import at_least_float32
 
 
 def cross_entropy(
@@ -121,7 +126,7 @@ def real_predictions(
         keep: True where the target is a real token. None: everywhere.
 
     Returns:
-        Logits and targets of the real tokens, at least one.
+        Logits, in float32 at least, and targets of the real tokens, at least one.
 
     Raises:
         TypeError: `keep` is not Boolean, or the targets are not whole numbers.
@@ -149,4 +154,4 @@ def real_predictions(
             f"targets must lie in 0..{logits.shape[-1] - 1}, the vocabulary; got {low}..{high}. "
             "Mark padding with keep, not with an id."
         )
-    return logits, targets.long()
+    return at_least_float32(logits), targets.long()
