@@ -1,6 +1,6 @@
-"""Their models in float64 throughout: where theirs round to float32 whatever the model, these don't.
+"""Hugging Face's models in float64 throughout: some of their parts round to float32 in any model.
 
-What is put in place is PyTorch's, or the papers' formula, and none of ours.
+What is put in their place is PyTorch's, or the papers' formula, and none of ours.
 """
 
 import numpy as np

@@ -93,6 +93,11 @@ def in_pieces(read, ids, real, sizes):
     return torch.cat([read(*part) for part in zip(ids.split(sizes, 1), masks, strict=True)], 1)
 
 
+def forgetful(read):
+    """Read each piece as if none came before."""
+    return lambda ids, real: read(ids)
+
+
 def assert_language_models_agree(ours, theirs, window=None):
     """Whole, and in pieces of several sizes; all rows full, and padded on the right."""
     ids, real = torch.randint(theirs.config.vocab_size, (3, LENGTH)), real_tokens(LENGTHS, LENGTH)
@@ -102,8 +107,7 @@ def assert_language_models_agree(ours, theirs, window=None):
         for sizes in PIECES:
             read = partial(ours, cache=ours.new_cache(window))
             assert_same(in_pieces(read, ids, tokens, sizes)[counted], expected)
-            forgetful = in_pieces(lambda part, _: ours(part), ids, tokens, sizes)
-            assert_far(forgetful[counted], expected)
+            assert_far(in_pieces(forgetful(ours), ids, tokens, sizes)[counted], expected)
 
 
 def write(model, prompt, window=None):
@@ -440,6 +444,16 @@ def translation(vocab_size, source_length=19):
     return source, real_tokens(torch.tensor([19, 4, 11]), source_length), target
 
 
+def beside(model, source, source_real):
+    """Read a target beside a source, which is read here."""
+    memory = model.encode(source, source_real)
+
+    def read(ids, real=None, cache=None):
+        return model.decode(ids, memory, real, source_real, cache)
+
+    return read
+
+
 @pytest.mark.parametrize("size", MARIANS, ids=NAMES)
 @torch.no_grad()
 def test_marian_is_marian(size):
@@ -447,25 +461,16 @@ def test_marian_is_marian(size):
     copy(marian_pairs(ours, theirs), ours)
     source, source_real, target = translation(size["vocab_size"])
     target_real = real_tokens(LENGTHS, LENGTH)
-    for real in (None, target_real):
-        counted = torch.ones_like(target_real) if real is None else real
-        expected = theirs(
-            source, source_real.long(), target, decoder_attention_mask=counted.long()
-        ).logits[counted]
+    read = beside(ours, source, source_real)
+    for real, counted in ((None, torch.ones_like(target_real)), (target_real, target_real)):
+        masks = dict(attention_mask=source_real.long(), decoder_attention_mask=counted.long())
+        expected = theirs(source, decoder_input_ids=target, **masks).logits[counted]
         assert_same(ours(source, target, source_real, real)[counted], expected)
         assert_far(ours(source, target, None, real)[counted], expected)
-        memory = ours.encode(source, source_real)
         for sizes in PIECES:
-            cache = ours.new_cache()
-            found = in_pieces(
-                lambda ids, seen, cache=cache: ours.decode(ids, memory, seen, source_real, cache),
-                target, real, sizes,
-            )  # fmt: skip
+            found = in_pieces(partial(read, cache=ours.new_cache()), target, real, sizes)
             assert_same(found[counted], expected)
-            forgetful = in_pieces(
-                lambda ids, _: ours.decode(ids, memory, None, source_real), target, real, sizes
-            )
-            assert_far(forgetful[counted], expected)
+            assert_far(in_pieces(forgetful(read), target, real, sizes)[counted], expected)
 
 
 BROKEN_MARIANS = {
