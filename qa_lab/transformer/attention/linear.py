@@ -196,6 +196,10 @@ def recurrent_linear_attention(
     return torch.stack(outs, dim=-2)
 
 
+causal_linear_attention.within_one_sequence = True
+recurrent_linear_attention.within_one_sequence = True
+
+
 def with_ones(v: Float[Tensor, "*batch key d_v"]) -> Float[Tensor, "*batch key d_v_plus_1"]:
     """Append a 1 to each value: what sums weighted values then sums the weights, too, last."""
     return F.pad(v, (0, 1), value=1.0)

@@ -141,6 +141,9 @@ def lsh_attention(
     return (torch.stack(totals).softmax(0) * torch.stack(outs)).sum(0)
 
 
+lsh_attention.within_one_sequence = True
+
+
 class LSHAttention(nn.Module):
     """`lsh_attention` with new random rotations at every call, to be given as `attend=`.
 
@@ -157,6 +160,8 @@ class LSHAttention(nn.Module):
     Raises:
         ValueError: n_buckets is odd, or a number is less than 1.
     """
+
+    within_one_sequence = True
 
     def __init__(
         self,

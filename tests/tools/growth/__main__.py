@@ -35,7 +35,9 @@ def _build(times: int) -> float:
         grown_guide(root, times)
         before = _spent()
         command = [sys.executable, "-m", "qa_lab.guide.build", "--site", str(root / "site")]
-        subprocess.run(command, cwd=root, env={"PYTHONPATH": folder}, check=True, capture_output=True)
+        subprocess.run(
+            command, cwd=root, env={"PYTHONPATH": folder}, check=True, capture_output=True
+        )
         spent = _spent() - before
         pages = times * len(load_manifest().published)
         size = sum(path.stat().st_size for path in root.glob("site/**/*.html"))

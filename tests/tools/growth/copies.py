@@ -87,5 +87,9 @@ def _edits(edits: dict[str, dict], ids: set[str], times: int) -> dict[str, dict]
         rename = _renaming(ids, number)
         for id, edit in edits.items():
             claims = [rename(claim) for claim in edit["claims"]]
-            copies[f"{id}-{number}"] = {**edit, "notebook": rename(edit["notebook"]), "claims": claims}
+            copies[f"{id}-{number}"] = {
+                **edit,
+                "notebook": rename(edit["notebook"]),
+                "claims": claims,
+            }
     return edits | copies

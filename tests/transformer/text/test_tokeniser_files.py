@@ -5,7 +5,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer, WordPieceTrainer
@@ -43,6 +43,7 @@ CORPUS = (
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "<|end|>", "<|end|>er", "中|"]
 UNK, CLS, SEP = SPECIAL[:3]
 FRAME = ([CLS, "<|end|>"], [SEP])
+EVERYTHING = f"{CLS}low\x1cer {CORPUS}{SEP}<|end|>er{CLS} {CORPUS[::-1]}\x85x\u2028中|<|end|>\n"
 
 
 # ---- texts and ids
@@ -149,6 +150,7 @@ THERE = {name: there(to_dict(ours)) for name, ours in OURS.items()}
 
 @pytest.mark.parametrize("name", OURS)
 @given(text=texts, ids=lists_of_ids)
+@example(text=EVERYTHING, ids=[*range(60, 0, -1)])
 def test_what_we_write_encodes_and_decodes_alike_in_tokenizers(name, text, ids):
     assert_the_same(OURS[name], THERE[name], text, ids)
 
@@ -249,6 +251,7 @@ HERE = {name: back(theirs) for name, theirs in THEIRS.items()}
 
 @pytest.mark.parametrize("name", THEIRS)
 @given(text=texts, ids=lists_of_ids)
+@example(text=EVERYTHING, ids=[*range(60, 0, -1)])
 def test_what_tokenizers_writes_encodes_and_decodes_alike_here(name, text, ids):
     assert_the_same(HERE[name], THEIRS[name], text, ids)
     assert HERE[name].ids == THEIRS[name].get_vocab()
