@@ -10,6 +10,7 @@ import io
 import pickle
 from functools import partial
 
+import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -53,6 +54,15 @@ from qa_lab.transformer.rivals import (
     Seq2Seq,
 )
 from qa_lab.transformer.training import adamw, checkpoint_blocks
+
+
+@pytest.fixture(autouse=True)
+def without_the_shape_checker():
+    """Many models, each called a few times: their shapes are looked at elsewhere."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
 
 VOCAB, D, HEADS, D_FF, LAYERS, CLASSES, LENGTH = 17, 12, 3, 13, 2, 5, 7
 SIZES = (VOCAB, D, HEADS, D_FF, LAYERS)
