@@ -40,8 +40,12 @@ print("done")
 """
 
 
-# The last cell is enough for what is spoilt without touching a claim, and starts much faster.
+# The last cell is enough for what is spoilt without touching a claim, and starts much faster; the
+# claim alone does without matplotlib.
 LIGHT = SOURCE[SOURCE.rindex("# %%") :]
+CLAIM_ALONE = SOURCE[: SOURCE.index("\n\n# %%\ndef draw")].replace(
+    "from qa_lab.claims.figures import figure\n", ""
+)
 
 
 def good(folder: Path, name: str, source: str = SOURCE) -> NotebookNode:
