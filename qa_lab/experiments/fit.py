@@ -199,7 +199,7 @@ def fit(
             batches = [make_batch(rng) for _ in range(accumulate)]
             update.zero_grad()
             history.append(_backward(model, loss, batches, weigh, step))
-            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            norm = _gradient_norm(parameters)
             if not norm.isfinite():
                 raise FloatingPointError(f"the gradient's norm is {norm.item()} at step {step}.")
             if clip is not None:
@@ -282,6 +282,14 @@ def _backward(model, loss, batches, weigh, step) -> float:
         (share * value).backward()  # one micro-batch's graph in memory at a time
         mean += share * value.item()
     return mean
+
+
+def _gradient_norm(parameters) -> Tensor:
+    """Measure the whole gradient, in float32 at least: float16 ends at a norm of 65504."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return nn.utils.get_total_norm(
+        [g.to(torch.promote_types(g.dtype, torch.float32)) for g in gradients]
+    )
 
 
 def _shares(batches, weigh) -> list[float]:

@@ -381,6 +381,24 @@ def test_in_bfloat16_products_are_rounded_and_weights_are_not():
     assert sum(history[-20:]) < sum(history[:20]) / 3
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_gradient_in_half_precision_is_measured_and_clipped_in_float32(dtype):
+    w = nn.Module()
+    w.W = nn.Parameter(torch.zeros(200, 200, dtype=dtype))
+    history = fit(
+        w,
+        lambda model, batch: (model.W.float() * batch).sum(),
+        lambda rng: torch.full((200, 200), 1000.0),
+        steps=1,
+        lr=1.0,
+        seed=0,
+        clip=1.0,
+        optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), lr),
+    )
+    assert history.gradient_norms == [pytest.approx(200 * 1000, rel=1e-3)]  # beyond 65504
+    assert w.W[0, 0].item() == pytest.approx(-1 / 200, rel=torch.finfo(dtype).eps)
+
+
 # ---- what goes wrong
 
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from qa_lab.transformer._checks import check_qkv
+from qa_lab.transformer._precision import in_float32
 from qa_lab.transformer.attention.dot_product import default_scale
-from qa_lab.transformer.attention.masks import check_keep
+from qa_lab.transformer.attention.masks import check_broadcasts, check_keep
 
 LookAt = Callable[[Tensor, Tensor], Tensor]
 """From the positions of queries [query 1] and of keys [1 key] to what the queries may look at,
@@ -41,11 +42,13 @@ def look_back(
     return keys <= queries
 
 
+@in_float32
 def chunked_attention(
     q: Float[Tensor, "*batch query d_k"],
     k: Float[Tensor, "*batch key d_k"],
     v: Float[Tensor, "*batch key d_v"],
     keep: Bool[Tensor, "*#batch #query #key"] | None = None,
+    bias: Float[Tensor, "*#batch #query #key"] | None = None,
     *,
     look: LookAt | None = None,
     scale: float | None = None,
@@ -72,6 +75,7 @@ def chunked_attention(
         k: Keys.
         v: Values.
         keep: True where a query may look. None: everywhere.
+        bias: Added to the scaled scores, dimensionless; held whole, as `keep` is. None: nothing.
         look: True where a query may look, from positions; combined with `keep`. The queries stand
             at the last of the keys' positions. None: everywhere.
         scale: Dimensionless. None: `default_scale(d_k)`.
@@ -94,12 +98,12 @@ def chunked_attention(
     check_qkv(q, k, v)
     if keep is not None:
         check_keep(keep, (*q.shape[:-1], k.shape[-2]))
+    if bias is not None:
+        check_broadcasts(bias, (*q.shape[:-1], k.shape[-2]), "bias")
     scale = default_scale(q.shape[-1]) if scale is None else scale
     blocks = Blocks(q.shape[-2], k.shape[-2], query_chunk, key_chunk, keep, look)
-    precise = torch.promote_types(q.dtype, torch.float32)  # in half precision long sums lose terms
-    with torch.autocast(q.device.type, enabled=False):
-        out = ChunkedAttention.apply(q.to(precise), k.to(precise), v.to(precise), blocks, scale)
-    return out.to(q.dtype)
+    bias = None if bias is None else bias.to(q.dtype)
+    return ChunkedAttention.apply(q, k, v, bias, blocks, scale)
 
 
 @dataclass(frozen=True)
@@ -127,13 +131,16 @@ class Blocks:
         self,
         q: Float[Tensor, "*batch rows d_k"],
         k: Float[Tensor, "*batch columns d_k"],
+        bias: Float[Tensor, "*#batch #query #key"] | None,
         rows: slice,
         columns: slice,
     ) -> Float[Tensor, "*batch rows columns"]:
         """Score the queries and keys of one block, minus infinity where a query may not look."""
         scores = q @ k.transpose(-2, -1)
+        if bias is not None:
+            scores += cut_out(bias, rows, columns)
         if self.keep is not None:
-            scores.masked_fill_(~self.part_of_keep(rows, columns), -torch.inf)
+            scores.masked_fill_(~cut_out(self.keep, rows, columns), -torch.inf)
         if self.look is not None:
             first = self.n_keys - self.n_queries  # position of the first query
             queries = torch.arange(rows.start, rows.stop, device=q.device) + first
@@ -141,11 +148,13 @@ class Blocks:
             scores.masked_fill_(~self.look(queries[:, None], keys[None]), -torch.inf)
         return scores
 
-    def part_of_keep(self, rows: slice, columns: slice) -> Bool[Tensor, "*batch #rows #columns"]:
-        """Cut the block out of `keep`, whose axes of size 1 stand for all."""
-        keep = self.keep
-        keep = keep if keep.shape[-2] == 1 else keep[..., rows, :]
-        return keep if keep.shape[-1] == 1 else keep[..., columns]
+
+def cut_out(
+    x: Shaped[Tensor, "*batch #query #key"], rows: slice, columns: slice
+) -> Shaped[Tensor, "*batch #rows #columns"]:
+    """View one block of a mask or a bias, whose axes of size 1 stand for all."""
+    x = x if x.shape[-2] == 1 else x[..., rows, :]
+    return x if x.shape[-1] == 1 else x[..., columns]
 
 
 class ChunkedAttention(torch.autograd.Function):
@@ -153,7 +162,13 @@ class ChunkedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, scale: float
+        ctx: FunctionCtx,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        bias: Tensor | None,
+        blocks: Blocks,
+        scale: float,
     ) -> Tensor:
         """Carry maximum, numerator and denominator over the blocks of keys."""
         out = v.new_empty(*q.shape[:-1], v.shape[-1])
@@ -165,7 +180,7 @@ class ChunkedAttention(torch.autograd.Function):
             total = torch.zeros_like(maximum)
             weighted = torch.zeros_like(out[..., rows, :])
             for columns in blocks.of_keys():
-                scores = blocks.scores(q_rows, k[..., columns, :], rows, columns)
+                scores = blocks.scores(q_rows, k[..., columns, :], bias, rows, columns)
                 new_maximum = torch.maximum(maximum, scores.amax(-1, keepdim=True))
                 weights = scores.sub_(new_maximum).exp_()
                 rescale = (maximum - new_maximum).exp()
@@ -175,7 +190,7 @@ class ChunkedAttention(torch.autograd.Function):
             refuse_blind(total)
             out[..., rows, :] = weighted / total
             log_total[..., rows, :] = maximum + total.log()
-        ctx.save_for_backward(q, k, v, out, log_total)
+        ctx.save_for_backward(q, k, v, bias, out, log_total)
         ctx.blocks, ctx.scale = blocks, scale
         return out
 
@@ -187,23 +202,27 @@ class ChunkedAttention(torch.autograd.Function):
                 "chunked_attention can be differentiated once; create_graph=True asks for the "
                 "gradient of its gradient, which would be wrong in silence."
             )
-        q, k, v, out, log_total = ctx.saved_tensors
+        q, k, v, bias, out, log_total = ctx.saved_tensors
         blocks, scale = ctx.blocks, ctx.scale
         d_q, d_k, d_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        d_bias = torch.zeros_like(bias) if ctx.needs_input_grad[3] else None
         for rows in blocks.of_queries():
             q_rows, d_rows = scale * q[..., rows, :], d_out[..., rows, :]
             # The softmax's gradient is w (d_w - sum_j w_j d_w_j): this is the sum, over all keys.
             dot = (out[..., rows, :] * d_rows).sum(-1, keepdim=True)
             for columns in blocks.of_keys():
                 k_columns = k[..., columns, :]
-                scores = blocks.scores(q_rows, k_columns, rows, columns)
+                scores = blocks.scores(q_rows, k_columns, bias, rows, columns)
                 weights = scores.sub_(log_total[..., rows, :]).exp_()
                 d_v[..., columns, :] += weights.transpose(-2, -1) @ d_rows
                 d_weights = d_rows @ v[..., columns, :].transpose(-2, -1)
                 d_scores = weights.mul_(d_weights.sub_(dot))
                 d_q[..., rows, :] += scale * (d_scores @ k_columns)
                 d_k[..., columns, :] += d_scores.transpose(-2, -1) @ q_rows
-        return d_q, d_k, d_v, None, None
+                if d_bias is not None:  # an axis of size 1 gets the sum over what it stands for
+                    part = cut_out(d_bias, rows, columns)
+                    part += d_scores.sum_to_size(part.shape)
+        return d_q, d_k, d_v, d_bias, None, None
 
 
 def refuse_blind(total: Float[Tensor, "*batch query 1"]) -> None:

@@ -23,7 +23,8 @@ Softmax = Callable[[Tensor, Tensor | None], Tensor]
 Attend = Callable[..., tuple[Tensor, Tensor | None] | Tensor]
 """What happens inside every head: `attend(q, k, v, keep, bias)` gives the output and the weights,
 or None for weights that were never made; one that never makes any may give the output alone.
-`bias` is added to the scores; where there is none, it is not handed over."""
+`bias` is added to the scores; where there is none, it is not handed over. One that takes queries
+and keys for places of one sequence says so, by an attribute `within_one_sequence = True`."""
 
 
 def default_scale(d_k: int) -> float:

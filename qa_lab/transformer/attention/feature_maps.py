@@ -11,11 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qa_lab.transformer._checks import check_at_least_one, check_width
+from qa_lab.transformer._precision import in_float32
 
 FeatureMap = Callable[[Tensor], Tensor]
-"""From queries or keys [... d_k] to features [... features], each >= 0, as `elu_plus_one` does."""
+"""From queries or keys [... d_k] to features [... features], each >= 0, as `elu_plus_one` does.
+Linear attention calls it with float32 at least."""
 
 
+@in_float32
 def elu_plus_one(x: Float[Tensor, "*batch d_k"]) -> Float[Tensor, "*batch d_k"]:
     r"""Map each feature to a positive one, one for one.
 
@@ -33,6 +36,7 @@ def elu_plus_one(x: Float[Tensor, "*batch d_k"]) -> Float[Tensor, "*batch d_k"]:
     return x.relu() + x.clamp(max=0).exp()
 
 
+@in_float32
 def positive_random_features(
     x: Float[Tensor, "*batch d_k"], directions: Float[Tensor, "features d_k"]
 ) -> Float[Tensor, "*batch features"]:
@@ -60,7 +64,7 @@ def positive_random_features(
     check_at_least_one(features=m)
     check_width(x, d_k)
     y = x * d_k**-0.25
-    return (y @ directions.T - y.square().sum(-1, keepdim=True) / 2).exp() * m**-0.5
+    return (y @ directions.to(y).T - y.square().sum(-1, keepdim=True) / 2).exp() * m**-0.5
 
 
 def orthogonal_directions(

@@ -3,7 +3,7 @@
 Four forms of one formula: `linear_attention` looks everywhere, `causal_linear_attention` only back,
 in parallel; `linear_attention_step` is the same as a recurrent network with a state of constant
 size, and `recurrent_linear_attention` runs it over a sequence. What the features are is passed in;
-see `feature_maps`.
+see `feature_maps`. Features, sums and states are in float32 at least, whatever q, k and v are in.
 """
 
 from typing import NamedTuple
@@ -14,10 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from qa_lab.transformer._checks import check_qkv
+from qa_lab.transformer._precision import in_float32
 from qa_lab.transformer.attention.feature_maps import FeatureMap, elu_plus_one
 from qa_lab.transformer.attention.masks import check_keep
 
 
+@in_float32
 def linear_attention(
     q: Float[Tensor, "*batch query d_k"],
     k: Float[Tensor, "*batch key d_k"],
@@ -57,6 +59,7 @@ def linear_attention(
     return normalise(phi_q @ (phi_k.transpose(-2, -1) @ with_ones(v)))
 
 
+@in_float32
 def causal_linear_attention(
     q: Float[Tensor, "*batch length d_k"],
     k: Float[Tensor, "*batch length d_k"],
@@ -118,6 +121,7 @@ class LinearState(NamedTuple):
     """Sum of phi(k)."""
 
 
+@in_float32
 def linear_attention_step(
     phi_q: Float[Tensor, "*batch features"],
     phi_k: Float[Tensor, "*batch features"],
@@ -139,7 +143,8 @@ def linear_attention_step(
         state: After the positions before. None: this is the first.
 
     Returns:
-        The output, and the state with this key in it.
+        The output, and the state with this key in it: in float32 at least, as a sum in half
+        precision would soon stop growing.
 
     Raises:
         ValueError: The query's features are 0 on all the keys so far, or the shapes do not fit.
@@ -162,6 +167,7 @@ def linear_attention_step(
     return normalise(torch.cat([numerator, denominator], dim=-1)), LinearState(S, z)
 
 
+@in_float32
 def recurrent_linear_attention(
     q: Float[Tensor, "*batch length d_k"],
     k: Float[Tensor, "*batch length d_k"],
@@ -194,6 +200,10 @@ def recurrent_linear_attention(
         out, state = linear_attention_step(*one, state)
         outs.append(out)
     return torch.stack(outs, dim=-2)
+
+
+causal_linear_attention.within_one_sequence = True
+recurrent_linear_attention.within_one_sequence = True
 
 
 def with_ones(v: Float[Tensor, "*batch key d_v"]) -> Float[Tensor, "*batch key d_v_plus_1"]:

@@ -103,6 +103,10 @@ def causal_local_attention(
     return banded_attention(q, k, v, keep, window, global_tokens, scale, causal=True)
 
 
+local_attention.within_one_sequence = True
+causal_local_attention.within_one_sequence = True
+
+
 def banded_attention(
     q: Float[Tensor, "*batch length d_k"],
     k: Float[Tensor, "*batch length d_k"],

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, check_qkv, check_width, to_be_read
+from qa_lab.transformer._precision import in_float32
 from qa_lab.transformer.attention.dot_product import default_scale
 from qa_lab.transformer.attention.masks import check_keep
 
@@ -41,6 +42,7 @@ def random_rotations(
     return torch.randn(n_rounds, d_k, n_buckets // 2, generator=generator, device=device)
 
 
+@in_float32
 def lsh_buckets(
     x: Float[Tensor, "*batch length d_k"], rotations: Float[Tensor, "round d_k half"]
 ) -> Int[Tensor, "*batch round length"]:
@@ -66,6 +68,7 @@ def lsh_buckets(
     return torch.cat([rotated, -rotated], dim=-1).argmax(-1)
 
 
+@in_float32
 def lsh_attention(
     q: Float[Tensor, "batch head length d_k"],
     k: Float[Tensor, "batch head length d_k"],
@@ -141,6 +144,9 @@ def lsh_attention(
     return (torch.stack(totals).softmax(0) * torch.stack(outs)).sum(0)
 
 
+lsh_attention.within_one_sequence = True
+
+
 class LSHAttention(nn.Module):
     """`lsh_attention` with new random rotations at every call, to be given as `attend=`.
 
@@ -157,6 +163,8 @@ class LSHAttention(nn.Module):
     Raises:
         ValueError: n_buckets is odd, or a number is less than 1.
     """
+
+    within_one_sequence = True
 
     def __init__(
         self,

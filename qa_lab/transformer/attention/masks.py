@@ -240,15 +240,29 @@ def check_keep(keep: Tensor, shape: tuple[int, ...]) -> None:
     """
     if keep.dtype != torch.bool:
         raise TypeError(f"keep must be torch.bool, True = may look; got {keep.dtype}.")
-    sizes = zip(reversed(keep.shape), reversed(shape), strict=False)  # missing axes come first
-    if keep.ndim > len(shape) or any(size not in (1, wanted) for size, wanted in sizes):
-        raise ValueError(
-            f"keep has shape {list(keep.shape)}, which does not broadcast to the scores' "
-            f"[... query key] = {list(shape)}."
-        )
+    check_broadcasts(keep, shape, "keep")
     if to_be_read(keep) and (blind := ~keep.any(-1)).any():
         raise ValueError(
             f"{int(blind.sum())} of the {blind.numel()} rows of keep (the first: "
             f"{blind.nonzero()[0].tolist()}) let a query see no key: its softmax would be 0/0. "
             "Hide padding as keys, not as queries, and give every sequence at least one token."
+        )
+
+
+def check_broadcasts(x: Tensor, shape: tuple[int, ...], name: str) -> None:
+    """Refuse a mask or a bias that is not of these scores.
+
+    Args:
+        x: The mask or the bias.
+        shape: Of the scores it is for, [*batch query key].
+        name: What the caller calls x.
+
+    Raises:
+        ValueError: It does not broadcast to `shape`.
+    """
+    sizes = zip(reversed(x.shape), reversed(shape), strict=False)  # missing axes come first
+    if x.ndim > len(shape) or any(size not in (1, wanted) for size, wanted in sizes):
+        raise ValueError(
+            f"{name} has shape {list(x.shape)}, which does not broadcast to the scores' "
+            f"[... query key] = {list(shape)}."
         )

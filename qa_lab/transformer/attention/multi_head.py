@@ -6,6 +6,8 @@ positions. Nothing else changes, so that two kinds of attention differ by one ar
 """
 
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 
 import torch
 from jaxtyping import Bool, Float
@@ -56,6 +58,7 @@ class MultiHeadAttention(nn.Module):
         score_bias: Added to the scores, from the numbers of queries and keys. None: nothing.
 
     Raises:
+        TypeError: There is a score_bias, and `attend` takes none.
         ValueError: n_heads does not divide d_model, and d_k was not given; n_kv_heads does not
             divide n_heads; or d_model or a number of heads is less than 1.
     """
@@ -82,6 +85,8 @@ class MultiHeadAttention(nn.Module):
         self.d_v = self.d_k if d_v is None else d_v
         check_at_least_one(d_k=self.d_k, d_v=self.d_v)
         self.attend = DotProductAttention() if attend is None else attend
+        if score_bias is not None:
+            check_takes_bias(self.attend)
         self.rotate = rotate
         self.score_bias = score_bias
         self.W_Q = nn.Linear(d_model, self.n_heads * self.d_k, bias=bias)
@@ -163,11 +168,13 @@ class MultiHeadAttention(nn.Module):
     def without_positions(self) -> "MultiHeadAttention":
         """Take out what tells positions, in place: another sequence's are not the queries'.
 
+        An `attend` that is itself within one sequence makes way for dot-product attention.
+
         Returns:
             The same attention, to be asked about a memory of any length.
         """
         self.rotate = self.score_bias = None
-        if getattr(self.attend, "tells_positions", False):
+        if is_within_one_sequence(self.attend):
             del self.attend  # a module's attribute can only be replaced by a module
             self.attend = DotProductAttention()
         return self
@@ -277,6 +284,41 @@ def tie_query_and_key(attention: MultiHeadAttention) -> MultiHeadAttention:
     attention.W_K = attention.W_Q
     register_once(attention)
     return attention
+
+
+def is_within_one_sequence(attend: Attend) -> bool:
+    """Say whether an attention compares the places of queries and keys, as those of one sequence.
+
+    It says so itself, as `within_one_sequence`, or was given a `look` that does.
+    """
+    if isinstance(attend, partial):
+        return attend.keywords.get("look") is not None or is_within_one_sequence(attend.func)
+    return getattr(attend, "within_one_sequence", False)
+
+
+def check_takes_bias(attend: Attend) -> None:
+    """Refuse an attention to whose scores nothing can be added, as it has no place for a bias.
+
+    Raises:
+        TypeError: Called as `attend(q, k, v, keep, bias)`, it would not take the last.
+    """
+    call = attend.forward if isinstance(attend, nn.Module) else attend
+    try:
+        signature(call).bind_partial("q", "k", "v", "keep", "bias")
+    except ValueError:
+        return  # written in C: it does not say what it takes
+    except TypeError:
+        raise TypeError(
+            f"{name_of(attend)} takes no bias, so this attention cannot have a score_bias: choose "
+            "another attend=, or tell the positions by rotate= or before the first layer."
+        ) from None
+
+
+def name_of(attend: Attend) -> str:
+    """Name an attention in a message."""
+    while isinstance(attend, partial):
+        attend = attend.func
+    return getattr(attend, "__name__", type(attend).__name__)
 
 
 def check_heads(d_model: int, n_heads: int, n_kv_heads: int, d_k: int | None) -> None:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, check_width
+from qa_lab.transformer._precision import call_in_float32
 
 Activation = Callable[[Tensor], Tensor]
 """Elementwise, as `torch.relu` and `gelu` are."""
@@ -138,7 +139,10 @@ class GatedFeedForward(nn.Module):
             ValueError: x is of another width.
         """
         check_width(x, self.d_model)
-        return self.W_2(self.activation(self.W(x)) * self.V(x))
+        gate, value = self.activation(self.W(x)), self.V(x)
+        if gate.dtype == torch.float16:  # a product of two numbers over 256 does not fit
+            return call_in_float32(self.W_2, gate.float() * value.float()).to(gate.dtype)
+        return self.W_2(gate * value)
 
 
 def gated_d_ff(d_ff: int, *, multiple_of: int = 1) -> int:

@@ -1,12 +1,14 @@
 """Normalisation: over the features of one token, or over the tokens of one feature.
 
-Every norm module is called as `norm(x, keep)`: the token mask reaches it, and it says what it does
+Every norm module is called as `norm(x, real)`: the token mask reaches it, and it says what it does
 with the padding. Layer and RMS normalization never look beyond one token; batch normalization has
 to decide. Norms over one sequence are in `sequence_norms`.
 
 The functions `layer_norm` and `rms_norm` are the formulas. The modules call PyTorch's fused kernels
 instead, tested equal, as `fused_attention` does for `scaled_dot_product_attention`.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +21,10 @@ from qa_lab.transformer._checks import (
     check_token_mask,
     check_width,
 )
+from qa_lab.transformer._precision import HALVES, at_least_float32, in_float32
 
 
+@in_float32
 def normalise(
     x: Float[Tensor, "*batch d_model"],
     mean: Float[Tensor, "*#batch #d_model"],
@@ -53,6 +57,7 @@ def normalise(
     return gain * (x - mean) * torch.rsqrt(variance + eps) + bias
 
 
+@in_float32
 def layer_norm(
     x: Float[Tensor, "*batch d_model"],
     gain: Float[Tensor, " d_model"],
@@ -108,13 +113,13 @@ class LayerNorm(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length d_model"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
         """Normalise each token by itself.
 
         Args:
             x: Tokens.
-            keep: Not needed: a token's statistics are its own, so padding cannot reach them.
+            real: Not needed: a token's statistics are its own, so padding cannot reach them.
 
         Returns:
             Normalised tokens, equal to `layer_norm` up to rounding, the same in training and
@@ -125,9 +130,13 @@ class LayerNorm(nn.Module):
             ValueError: x is of another width.
         """
         check_width(x, len(self.gain))
+        if x.dtype == torch.float16 and x.device.type == "cpu":
+            # For the backward pass that kernel keeps 1/sigma in float16: of a constant x, infinity.
+            return layer_norm(x, self.gain, self.bias, self.eps)
         return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.eps)
 
 
+@in_float32
 def rms_norm(
     x: Float[Tensor, "*batch d_model"], gain: Float[Tensor, " d_model"], eps: float = 1e-6
 ) -> Float[Tensor, "*batch d_model"]:
@@ -178,13 +187,13 @@ class RMSNorm(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length d_model"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
         """Normalise each token by itself.
 
         Args:
             x: Tokens.
-            keep: Not needed: a token's statistics are its own, so padding cannot reach them.
+            real: Not needed: a token's statistics are its own, so padding cannot reach them.
 
         Returns:
             Normalised tokens, equal to `rms_norm` up to rounding, the same in training and
@@ -200,34 +209,35 @@ class RMSNorm(nn.Module):
 
 def batch_norm_statistics(
     x: Float[Tensor, "batch length d_model"],
-    keep: Bool[Tensor, "batch length"] | None = None,
+    real: Bool[Tensor, "batch length"] | None = None,
 ) -> tuple[Float[Tensor, " d_model"], Float[Tensor, " d_model"], int]:
     r"""Measure each feature's mean and variance over the positions of the whole batch.
 
-    $$ \mu = \frac{1}{n} \sum_{bt} keep_{bt} x_{bt},
-       \sigma^2 = \frac{1}{n} \sum_{bt} keep_{bt} (x_{bt} - \mu)^2,  n = \sum_{bt} keep_{bt} $$
+    $$ \mu = \frac{1}{n} \sum_{bt} real_{bt} x_{bt},
+       \sigma^2 = \frac{1}{n} \sum_{bt} real_{bt} (x_{bt} - \mu)^2,  n = \sum_{bt} real_{bt} $$
 
     Paper: Ioffe and Szegedy 2015, arXiv:1502.03167, section 3, algorithm 1.
-    Departs: the paper has no padding; `keep` says which positions count.
+    Departs: the paper has no padding; `real` says which positions count.
 
     Args:
         x: Tokens.
-        keep: True at the positions that count. None: all of them.
+        real: True at the positions that count. None: all of them.
 
     Returns:
-        The mean, the biased variance (divided by n), and n, in positions.
+        The mean, the biased variance (divided by n), both in float32 at least, and n, in positions.
 
     Raises:
-        TypeError: `keep` is not Boolean.
-        ValueError: `keep` is not [batch length], or fewer than 2 positions count: the variance
+        TypeError: `real` is not Boolean.
+        ValueError: `real` is not [batch length], or fewer than 2 positions count: the variance
             would be 0 whatever they hold; or a variance is NaN or infinite, which running
             statistics would never forget.
     """
     if x.ndim != 3:
         raise ValueError(f"x must be [batch length d_model]; got the shape {list(x.shape)}.")
-    if keep is not None:
-        check_token_mask(keep, x)
-    counted = x.flatten(0, 1) if keep is None else x[keep]
+    if real is not None:
+        check_token_mask(real, x)
+    x = at_least_float32(x)
+    counted = x.flatten(0, 1) if real is None else x[real]
     if len(counted) < 2:
         raise ValueError(
             f"batch normalization needs at least 2 counted positions to have a variance; got "
@@ -247,7 +257,8 @@ class BatchNorm(nn.Module):
 
     Training takes mu and sigma^2 from the batch and moves the running statistics towards them,
     running <- (1 - momentum) running + momentum batch, with the unbiased variance, divided by
-    n - 1. Evaluation takes the running statistics.
+    n - 1. Evaluation takes the running statistics. They stay in float32 when the module goes to
+    half precision: the steps are small, and a variance need not fit in float16.
 
     Paper: Ioffe and Szegedy 2015, arXiv:1502.03167, section 3, algorithms 1 and 2; the unbiased
         variance is section 3.1.
@@ -277,8 +288,8 @@ class BatchNorm(nn.Module):
             raise ValueError(f"momentum is a weight, in [0, 1]; got {momentum}.")
         self.gain = nn.Parameter(torch.ones(d_model))
         self.bias = nn.Parameter(torch.zeros(d_model))
-        self.register_buffer("running_mean", torch.zeros(d_model))
-        self.register_buffer("running_variance", torch.ones(d_model))
+        self.register_buffer("running_mean", at_least_float32(torch.zeros(d_model)))
+        self.register_buffer("running_variance", at_least_float32(torch.ones(d_model)))
         self.count_padding = count_padding
         self.momentum = momentum
         self.eps = eps
@@ -286,28 +297,28 @@ class BatchNorm(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length d_model"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
         """Normalise each feature by its statistics over the batch.
 
         Args:
             x: Tokens.
-            keep: True at real tokens; which of the others count is `count_padding`. None: all real.
+            real: True at real tokens; which of the others count is `count_padding`. None: all real.
 
         Returns:
             Normalised tokens, at padded positions too. In training each depends on the whole batch,
             the future of its own sequence included.
 
         Raises:
-            TypeError: `keep` is not Boolean, and counts.
+            TypeError: `real` is not Boolean, and counts.
             ValueError: x is of another width; or in training, x is not [batch length d_model],
-                fewer than 2 positions count, `keep` is not [batch length], or x is NaN or infinite.
+                fewer than 2 positions count, `real` is not [batch length], or x is NaN or infinite.
         """
         check_width(x, len(self.gain))
         if not self.training:
             mean, variance = self.running_mean, self.running_variance
         else:
-            mean, variance, n = batch_norm_statistics(x, None if self.count_padding else keep)
+            mean, variance, n = batch_norm_statistics(x, None if self.count_padding else real)
             self.update_running(mean.detach(), variance.detach() * n / (n - 1))
         return normalise(x, mean, variance, self.gain, self.bias, self.eps)
 
@@ -315,5 +326,15 @@ class BatchNorm(nn.Module):
         self, mean: Float[Tensor, " d_model"], variance: Float[Tensor, " d_model"]
     ) -> None:
         """Move the running statistics towards this batch's."""
+        mean, variance = mean.to(self.running_mean), variance.to(self.running_variance)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_variance.lerp_(variance, self.momentum)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BatchNorm":
+        """Leave the running statistics in float32 when the parameters go to half precision."""
+        before = self.running_mean, self.running_variance
+        super()._apply(fn, recurse)
+        if self.running_mean.dtype in HALVES:
+            like = at_least_float32(self.running_mean)
+            self.running_mean, self.running_variance = (x.to(like) for x in before)
+        return self

@@ -244,8 +244,8 @@ class DecoderBlock(nn.Module):
         residual: `post_norm`, `pre_norm`, or another wiring.
         norm: Makes a norm, `norm(d_model)`, called as `norm(x, real)`.
         attention: Makes the self-attention, `attention(d_model, n_heads)`.
-        cross_attention: Makes the attention to the memory. None: as `attention`, without positions,
-            which belong to one sequence.
+        cross_attention: Makes the attention to the memory. None: as `attention`, without what
+            belongs to one sequence: see `MultiHeadAttention.without_positions`.
         feed_forward: Makes the feed-forward network, `feed_forward(d_model, d_ff)`.
         look: Makes the [query key] mask of self-attention, `look(length, device)`.
         dropout: Probability of dropping, in [0, 1).

@@ -7,6 +7,7 @@ gives the keys). What differs is what the keys of the second layer have already 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -51,7 +52,14 @@ def earlier(rank: Int[Tensor, " length"], *, itself: bool = False) -> Look:
     """
     keep = rank <= rank[:, None] if itself else rank < rank[:, None]
     first = torch.diag(rank == rank.min())
-    return lambda length, device=None: (keep | first).to(device)
+    return partial(fixed_look, keep | first)
+
+
+def fixed_look(
+    keep: Bool[Tensor, "length length"], length: int, device: torch.device | None = None
+) -> Bool[Tensor, "length length"]:
+    """Show the same mask whatever the length; a model that holds this can be saved."""
+    return keep.to(device)
 
 
 def reread(encoder: Encoder, places: Stream, tokens: Stream, *, see: Look = others) -> Stream:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from qa_lab.transformer.attention import DotProductAttention, MultiHeadAttention
+from qa_lab.transformer.attention import DotProductAttention, MultiHeadAttention, causal_mask
 from qa_lab.transformer.attention.multi_head import check_heads
 from qa_lab.transformer.layers import (
     FeedForward,
@@ -22,7 +22,7 @@ from qa_lab.transformer.layers import (
     gelu_tanh,
 )
 from qa_lab.transformer.models.bert import Bert
-from qa_lab.transformer.models.blocks import EncoderBlock, pre_norm
+from qa_lab.transformer.models.blocks import EncoderBlock, Look, pre_norm
 from qa_lab.transformer.models.whole import DecoderOnly, Transformer
 from qa_lab.transformer.positions import (
     LearnedPositions,
@@ -277,6 +277,7 @@ def llama(
     base: float = 10_000.0,
     eps: float = 1e-6,
     tied: bool = False,
+    look: Look = causal_mask,
 ) -> DecoderOnly:
     """Make Llama: a pre-norm language model with RMSNorm, SwiGLU and rotary positions.
 
@@ -296,6 +297,7 @@ def llama(
         base: Of the rotary frequencies, dimensionless. Llama 3: 500 000.
         eps: Of RMSNorm, in the units of the stream squared. Llama 2 and 3: 1e-5.
         tied: Whether the embedding and W_U are one matrix, as in the small models of Llama 3.2.
+        look: Where a position may look. Mistral: `partial(window_mask, window=4096)`.
 
     Returns:
         The model, in training mode, its weights drawn from N(0, 0.02^2).
@@ -324,6 +326,7 @@ def llama(
         norm=partial(RMSNorm, eps=eps),
         feed_forward=GatedFeedForward,
         residual=pre_norm,
+        look=look,
         tied=tied,
     )
     return start_small(model)

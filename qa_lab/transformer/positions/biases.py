@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one
+from qa_lab.transformer._precision import at_least_float32
 
 
 def check_distances(queries: int, keys: int) -> None:
@@ -251,7 +252,9 @@ class Alibi(nn.Module):
     $$ S_{hqk} <- S_{hqk} - slope_h |k - q| $$
 
     Nothing is learned, and no distance is too large to have a value: attention that was trained on
-    short sequences can be tried on longer ones.
+    short sequences can be tried on longer ones. The slopes stay in float32 when the module goes to
+    half precision, and so does the bias: bfloat16 cannot tell a distance of 1000 from 1001, and
+    float16 ends at 65504.
 
     Paper: Press et al. 2021, arXiv:2108.12409.
     Departs: the paper is about causal attention, where no key comes after the query. Here such a
@@ -271,13 +274,13 @@ class Alibi(nn.Module):
         device = torch.get_default_device()
         if device.type == "meta":
             device = "cpu"  # the numbers themselves: they are not saved, nothing would fill them in
-        slopes = alibi_slopes(n_heads).to(device, torch.get_default_dtype())
-        self.register_buffer("slopes", slopes, persistent=False)
+        like = at_least_float32(torch.empty(0, device=device))
+        self.register_buffer("slopes", alibi_slopes(n_heads).to(like), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Alibi":
         """Compute the slopes anew after `to`, `half` or `to_empty`: theirs are coarse or gone."""
         super()._apply(fn, recurse)
-        self.slopes = alibi_slopes(len(self.slopes)).to(self.slopes)
+        self.slopes = alibi_slopes(len(self.slopes)).to(at_least_float32(self.slopes))
         return self
 
     def forward(self, queries: int, keys: int) -> Float[Tensor, "head {queries} {keys}"]:
@@ -289,7 +292,7 @@ class Alibi(nn.Module):
 
         Returns:
             The bias, in the units of scores: dimensionless logits, 0 at distance 0 and negative
-            elsewhere.
+            elsewhere. In float32 at least: the attention rounds it, once.
 
         Raises:
             ValueError: There are more queries than keys.

@@ -121,7 +121,7 @@ class ShawAttention(nn.Module):
         ValueError: max_distance is negative, or a width is less than 1.
     """
 
-    tells_positions = True
+    within_one_sequence = True
 
     def __init__(self, d_k: int, max_distance: int, *, d_v: int | None = None) -> None:
         super().__init__()

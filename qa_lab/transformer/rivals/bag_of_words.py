@@ -11,10 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from qa_lab.transformer._checks import check_at_least_one, check_vectors
+from qa_lab.transformer._precision import in_float32
 from qa_lab.transformer.attention import count_real, real_lengths
 from qa_lab.transformer.layers import FeedForward, TokenEmbedding, Unembedding, mean_over_tokens
 
 
+@in_float32
 def causal_mean(x: Float[Tensor, "batch length d_model"]) -> Float[Tensor, "batch length d_model"]:
     r"""Average, at each position, the tokens so far.
 
@@ -72,13 +74,13 @@ class BagOfWords(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch classes"]:
         """Classify each row.
 
         Args:
             ids: Token ids, padded anywhere.
-            keep: True at real tokens. None: all real.
+            real: True at real tokens. None: all real.
 
         Returns:
             Logits. They depend on how often each token occurs in a row, and not on where.
@@ -86,8 +88,8 @@ class BagOfWords(nn.Module):
         Raises:
             ValueError: An id lies outside the vocabulary, or a row has no real token.
         """
-        count_real(keep, ids)  # only to refuse rows whose mean would be 0/0
-        return self.W_C(self.feed_forward(self.pool(self.embedding(ids), keep)))
+        count_real(real, ids)  # only to refuse rows whose mean would be 0/0
+        return self.W_C(self.feed_forward(self.pool(self.embedding(ids), real)))
 
 
 class BagOfWordsLM(nn.Module):
@@ -126,13 +128,13 @@ class BagOfWordsLM(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length vocab"]:
         """Predict, at each position, the token after it.
 
         Args:
             ids: Token ids, padded on the right.
-            keep: True at real tokens. None: all real.
+            real: True at real tokens. None: all real.
 
         Returns:
             Logits. Position t depends on positions 0..t only, and not on their order.
@@ -140,6 +142,6 @@ class BagOfWordsLM(nn.Module):
         Raises:
             ValueError: An id lies outside the vocabulary, or padding is not on the right.
         """
-        real_lengths(keep, ids)  # only to refuse what would be averaged as text
+        real_lengths(real, ids)  # only to refuse what would be averaged as text
         mean = causal_mean(self.embedding(ids))
         return self.unembedding(mean + self.feed_forward(mean))

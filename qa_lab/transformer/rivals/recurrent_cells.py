@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qa_lab.transformer._precision import in_float32
+
 State = tuple[Tensor, ...]
 """What a cell remembers: one tensor [batch d_hidden] or more; the first is its output."""
 
@@ -148,6 +150,7 @@ GRU = Cell(gru_step, n_gates=3, n_states=1, kernel=torch.gru)
 LSTM = Cell(lstm_step, n_gates=4, n_states=2, kernel=torch.lstm)
 
 
+@in_float32
 def unroll(
     step: Callable[..., State],
     x: Float[Tensor, "batch length d_in"],
@@ -167,7 +170,8 @@ def unroll(
         lengths: n, the real tokens of each row. None: all.
 
     Returns:
-        The output after each token, and the state after each row's last real one.
+        The output after each token, and the state after each row's last real one, in float32 at
+        least: rounded at every step, a state that changes little would stop changing.
     """
     outputs = []
     for t in range(x.shape[1]):
@@ -182,6 +186,7 @@ def unroll(
     return torch.stack(outputs, dim=1), state
 
 
+@in_float32
 def run_kernel(
     kernel: Callable[..., tuple[Tensor, ...]],
     x: Float[Tensor, "batch length d_in"],
@@ -197,7 +202,7 @@ def run_kernel(
         weights: W, U, b_W, b_U.
 
     Returns:
-        The output after each token, and the state after the last.
+        The output after each token, and the state after the last, in float32 at least.
     """
     start = [part.unsqueeze(0) for part in state]  # the kernels count layers and directions here
     out, *end = kernel(

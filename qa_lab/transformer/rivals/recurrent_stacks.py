@@ -55,7 +55,8 @@ class RecurrentLayer(nn.Module):
             lengths: Real tokens of each row. None: all.
 
         Returns:
-            The output after each token, and the state after each row's last real one.
+            The output after each token, and the state after each row's last real one, in float32
+            at least.
 
         Raises:
             ValueError: x is not [batch length d_in], holds no token, the state is not one for this

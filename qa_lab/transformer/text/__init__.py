@@ -1,6 +1,6 @@
 """Text · 分词.
 
-From text to token ids and back: byte-pair encoding and WordPiece.
+From text to token ids and back: byte-pair encoding and WordPiece, and the files of both.
 """
 
 from qa_lab.transformer.text.byte_pair_encoding import (

@@ -87,12 +87,6 @@ def flat(part: Part | None, inside: str) -> Iterator[Part]:
         yield part
 
 
-def _sequence(parts: Sequence[Part], inside: str) -> Part | None:
-    if len(parts) > 1:
-        return {"type": "Sequence", inside: list(parts)}
-    return parts[0] if parts else None
-
-
 # ---- words: normalizer and pre_tokenizer
 
 
@@ -110,16 +104,23 @@ def write_words(words: Words, by_bytes: bool) -> tuple[Part | None, Part | None]
         (words.normalise, words.words) if isinstance(words, Normalised) else (None, words)
     )
     steps = list(words.steps) if isinstance(words, InTurn) else [words]
-    level: list[Part] = []
+    last: list[Part] = []
     if by_bytes:
-        regex = steps[-1:] == [gpt2_words] and bool(steps.pop())
-        prefix = steps[-1:] == [space_first] and bool(steps.pop())
-        level = [{"type": "ByteLevel", "add_prefix_space": prefix, "use_regex": regex}]
-        level[0]["trim_offsets"] = True
+        steps, regex = _without_last(steps, gpt2_words)
+        steps, prefix = _without_last(steps, space_first)
+        flags = {"add_prefix_space": prefix, "trim_offsets": True, "use_regex": regex}
+        last = [{"type": "ByteLevel", **flags}]
     chinese = bert_words in steps
     steps = [punctuation_words if step == bert_words else step for step in steps]
-    cut = _sequence([*map(_write_step, steps), *level], "pretokenizers")
-    return _write_normaliser(normalise, chinese), cut
+    cuts = [*map(_write_step, steps), *last]
+    if len(cuts) > 1:
+        cuts = [{"type": "Sequence", "pretokenizers": cuts}]
+    return _write_normaliser(normalise, chinese), cuts[0] if cuts else None
+
+
+def _without_last(steps: list[Words], step: Words) -> tuple[list[Words], bool]:
+    """Take a step away if it is the last one, and say whether it was."""
+    return (steps[:-1], True) if steps[-1:] == [step] else (steps, False)
 
 
 def _write_step(step: Words) -> Part:
@@ -170,10 +171,7 @@ def read_words(normalizer: Part | None, pre_tokenizer: Part | None) -> tuple[Wor
             )
         by_bytes = part["type"] == "ByteLevel"
         steps += _read_byte_level(part) if by_bytes else [_read_step(part)]
-    normalisers = list(flat(normalizer, "normalizers"))
-    if not normalisers:
-        return (steps[0] if len(steps) == 1 else InTurn(tuple(steps))), by_bytes
-    normalise, chinese = _read_normaliser(normalisers)
+    normalise, chinese = _read_normaliser(list(flat(normalizer, "normalizers")))
     if chinese and punctuation_words not in steps:
         raise ValueError(
             "the file's normalizer says handle_chinese_chars = True without BertPreTokenizer, "
@@ -204,6 +202,9 @@ def _read_step(part: Part) -> Words:
 
 
 def _read_normaliser(parts: Sequence[Part]) -> tuple[BertNormaliser | None, bool]:
+    """Find what is done to a text, if anything, and whether Chinese characters are set apart."""
+    if not parts:
+        return None, False
     if [part["type"] for part in parts] != ["BertNormalizer"]:
         raise ValueError(
             f"the file's normalizer is {' then '.join(p['type'] for p in parts)}, which cannot be "

@@ -178,6 +178,13 @@ def from_dict(written: Mapping[str, Any], *, without: Sequence[str] = ()) -> Tok
         raise ValueError(f"only {', '.join(LEFT_ASIDE)} can be left aside, not {min(strange)}.")
     if not isinstance(written.get("model"), dict):
         raise ValueError("this is no tokenizer.json of tokenizers: there is no model in it.")
+    kinds = {"BPE": _read_byte_pairs, "WordPiece": _read_wordpiece}
+    kind = written["model"].get("type")
+    if kind not in kinds:
+        raise ValueError(
+            f"the file's model is {kind}, which cannot be represented here; what can is "
+            f"{' and '.join(kinds)}."
+        )
     none = dict.fromkeys(("normalizer", "pre_tokenizer", "decoder", *LEFT_ASIDE))
     written = {"added_tokens": [], **none, **written, **dict.fromkeys(without)}
     for name in ("truncation", "padding"):
@@ -190,13 +197,6 @@ def from_dict(written: Mapping[str, Any], *, without: Sequence[str] = ()) -> Tok
     special = read_special(written["added_tokens"], written["normalizer"])
     vocabulary = read_vocabulary(written["model"]["vocab"], written["added_tokens"])
     frame = read_frame(written["post_processor"], vocabulary)
-    kinds = {"BPE": _read_byte_pairs, "WordPiece": _read_wordpiece}
-    kind = written["model"].get("type")
-    if kind not in kinds:
-        raise ValueError(
-            f"the file's model is {kind}, which cannot be represented here; what can is "
-            f"{' and '.join(kinds)}."
-        )
     return kinds[kind](written, vocabulary, special=special, frame=frame)
 
 

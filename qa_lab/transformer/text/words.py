@@ -36,8 +36,8 @@ def category_class(category: str) -> str:
         ValueError: No category begins so.
     """
     letters = category if len(category) > 1 else f"{category}[a-z]"
-    runs = list(re.finditer(f"(?:{letters})+", _categories()))
-    if not category[:1].isupper() or not runs:
+    runs = list(re.finditer(f"(?:{letters})+", _categories())) if category[:1].isupper() else []
+    if not runs:
         raise ValueError(
             f"no Unicode category begins with {category!r}; give one of C L M N P S Z."
         )

@@ -21,22 +21,22 @@ def recompute(block: Callable[..., Tensor], *inputs: object, **named: object) ->
     Args:
         block: From tensors to a tensor, the same whenever it is run on the same inputs: it writes
             nowhere.
-        *inputs: Its inputs: tensors or None, if gradients are wanted.
+        *inputs: Its inputs: tensors, functions or None, if gradients are wanted.
         **named: Further ones, by name.
 
     Returns:
         What the block returns. Gradients are those of the plain call.
 
     Raises:
-        TypeError: Gradients are wanted, and an input is neither a tensor nor None. (A cache, say,
-            would be written twice.)
+        TypeError: Gradients are wanted, and an input is of another kind. (A cache, say, would be
+            written twice.)
     """
     if not torch.is_grad_enabled():
         return block(*inputs, **named)
     for x in (*inputs, *named.values()):
-        if not isinstance(x, Tensor | None):
+        if not isinstance(x, Tensor | Callable | None):
             raise TypeError(
-                f"a block run twice takes tensors or None; got {type(x).__name__}. "
+                f"a block run twice takes tensors, functions or None; got {type(x).__name__}. "
                 "What a block writes to would be written twice."
             )
     return checkpoint(block, *inputs, use_reentrant=False, **named)

@@ -1,7 +1,13 @@
-"""Optimisers: functions from a model and a learning rate to a torch.optim.Optimizer."""
+"""Optimisers: functions from a model and a learning rate to a torch.optim.Optimizer.
+
+The parameters are in float32 or float64. Half precision is for computing with them, by
+`torch.autocast`; see `check_precise`.
+"""
 
 import torch
 from torch import nn
+
+from qa_lab.transformer._precision import at_least_float32
 
 
 def adam(model: nn.Module, lr: float) -> torch.optim.Optimizer:
@@ -16,7 +22,11 @@ def adam(model: nn.Module, lr: float) -> torch.optim.Optimizer:
 
     Returns:
         Adam with betas (0.9, 0.98) and eps 1e-9.
+
+    Raises:
+        TypeError: A parameter is in half precision.
     """
+    check_precise(model)
     return torch.optim.Adam(model.parameters(), lr, betas=(0.9, 0.98), eps=1e-9, fused=True)
 
 
@@ -44,8 +54,10 @@ def adamw(model: nn.Module, lr: float, *, weight_decay: float = 0.1) -> torch.op
         parameters with two axes or more, decays.
 
     Raises:
+        TypeError: A parameter is in half precision.
         ValueError: weight_decay is negative.
     """
+    check_precise(model)
     if not weight_decay >= 0:
         raise ValueError(
             f"weight_decay must be at least 0: weights would grow; got {weight_decay}."
@@ -56,3 +68,22 @@ def adamw(model: nn.Module, lr: float, *, weight_decay: float = 0.1) -> torch.op
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr, betas=(0.9, 0.95), eps=1e-8, fused=True)
+
+
+def check_precise(model: nn.Module) -> None:
+    """Refuse to train parameters that are kept in half precision.
+
+    PyTorch's Adam does it without a word. Near 1 a bfloat16 parameter stays where it is, as half of
+    its last digit, 1/256, is more than a step of 0.001. In float16 the mean square of gradients of
+    1e-4 rounds to 0, and the steps are too large by far.
+
+    Raises:
+        TypeError: A parameter is in float16 or bfloat16.
+    """
+    for name, parameter in model.named_parameters():
+        if at_least_float32(parameter) is not parameter:
+            raise TypeError(
+                f"{name} is in {parameter.dtype}, in which Adam's small steps are rounded away. "
+                "Keep the parameters in float32 and compute in half precision by torch.autocast, "
+                "as in_bfloat16 does."
+            )

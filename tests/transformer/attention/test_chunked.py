@@ -13,11 +13,13 @@ from qa_lab.transformer.attention import (
     MultiHeadAttention,
     causal_mask,
     chunked_attention,
+    fused_attention,
     look_back,
     over_keys,
     real_tokens,
     window_mask,
 )
+from qa_lab.transformer.positions import Alibi
 from tests.comparing import assert_same
 
 LENGTHS = torch.tensor([13, 4, 9])
@@ -63,6 +65,32 @@ def test_it_is_dense_attention_whatever_the_chunks(oracle, chunks, kind):
 @pytest.mark.parametrize("options", [{}, {"scale": 0.9}])
 def test_it_is_dense_attention_unless_told(oracle, options):
     check(oracle, inputs(), None, None, **options)
+
+
+@pytest.mark.parametrize("kind", ["none", "keys", "pairs of each head"])
+@pytest.mark.parametrize("shape", [(7, 13), (2, 7, 13), (3, 1, 7, 13)])
+@pytest.mark.parametrize("chunks", [(3, 4), (7, 13)])
+def test_a_bias_is_added_to_the_scores_and_has_a_gradient(oracle, twins, chunks, shape, kind):
+    """One bias for all rows, one for each head, one for each sequence."""
+    ours, keep, (bias, their_bias) = inputs(), masks(kind), twins(*shape)
+    theirs = copies(ours)
+    options = dict(scale=0.4, query_chunk=chunks[0], key_chunk=chunks[1])
+    out = chunked_attention(*ours, keep, bias, **options)
+    expected = fused_attention(*theirs, keep, their_bias, scale=0.4)
+    everywhere = torch.ones(out.shape[:-1], dtype=torch.bool)
+    oracle.agree(out, expected, everywhere, [], [*ours, bias], [*theirs, their_bias])
+    without = chunked_attention(*ours, keep, **options)
+    assert (out - without).abs().max() >= 1e-2
+
+
+@pytest.mark.parametrize("shape", [(1, 13), (2, 7, 1)])
+def test_a_bias_may_be_one_for_all_queries_or_for_all_keys(oracle, twins, shape):
+    ours, (bias, their_bias) = inputs(), twins(*shape)
+    theirs = copies(ours)
+    out = chunked_attention(*ours, None, bias, query_chunk=3, key_chunk=4)
+    expected = fused_attention(*theirs, None, their_bias.expand(2, 7, 13))
+    everywhere = torch.ones(out.shape[:-1], dtype=torch.bool)
+    oracle.agree(out, expected, everywhere, [], [*ours, bias], [*theirs, their_bias])
 
 
 @pytest.mark.parametrize(("query", "key"), [(13, 13), (4, 13)])
@@ -169,8 +197,10 @@ def test_the_leading_axes_may_be_any(oracle):
 
 def test_the_gradient_is_that_of_the_function():
     q, k, v = (torch.randn(1, 2, n, 3, requires_grad=True) for n in (4, 5, 5))
+    bias = torch.randn(2, 4, 5, requires_grad=True)
     attend = partial(chunked_attention, look=look_back, query_chunk=3, key_chunk=2)
     assert torch.autograd.gradcheck(attend, (q, k, v), nondet_tol=1e-12)
+    assert torch.autograd.gradcheck(attend, (q, k, v, None, bias), nondet_tol=1e-12)
 
 
 def test_it_can_be_differentiated_once_only():
@@ -186,6 +216,11 @@ def test_it_serves_as_the_attention_of_all_heads(oracle, size):
     theirs.load_state_dict(ours.state_dict())
     x, memory = torch.randn(3, 7, size.d_model), torch.randn(3, 13, size.d_model)
     oracle.close(ours(x, memory, masks("keys")), theirs(x, memory, masks("keys")))
+    plain = ours(x)
+    for attention in (ours, theirs):
+        attention.score_bias = Alibi(size.head)
+    oracle.close(ours(x), theirs(x))
+    assert (ours(x) - plain).abs().max() >= 1e-2
 
 
 @pytest.mark.parametrize("chunks", [(0, 5), (5, 0)])
@@ -207,6 +242,10 @@ def test_bad_shapes_and_masks_are_refused():
         go(q, k, v, torch.ones(13, 7, dtype=torch.bool))
     with pytest.raises(ValueError, match="7 of the 7 rows of keep"):
         go(q, k, v, torch.zeros(7, 13, dtype=torch.bool))
+    # Cut into blocks, a larger bias would otherwise pass for one that fits.
+    for shape in ((20, 20), (13, 7), (3, 3, 2, 7, 13)):
+        with pytest.raises(ValueError, match=r"bias has shape \[.*does not broadcast"):
+            go(q, k, v, None, torch.ones(shape), query_chunk=4, key_chunk=4)
 
 
 def test_a_query_that_sees_no_key_is_refused_also_if_it_takes_both_masks():

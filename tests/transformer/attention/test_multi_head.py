@@ -1,5 +1,6 @@
 """Multi-head attention against PyTorch's own, and what can be passed into it."""
 
+from functools import partial
 from inspect import unwrap
 
 import pytest
@@ -8,15 +9,28 @@ import torch.nn.functional as F
 from torch import nn
 
 from qa_lab.transformer.attention import (
+    BilinearScores,
     DotProductAttention,
     KVCache,
+    LSHAttention,
     MultiHeadAttention,
+    ScoredAttention,
+    causal_linear_attention,
+    causal_local_attention,
     causal_mask,
+    chunked_attention,
+    fused_attention,
+    linear_attention,
+    local_attention,
+    look_back,
+    lsh_attention,
     over_keys,
     real_tokens,
+    recurrent_linear_attention,
+    scaled_dot_product_attention,
     tie_query_and_key,
 )
-from qa_lab.transformer.positions import Rotary, ShawAttention, T5Bias
+from qa_lab.transformer.positions import Alibi, Rotary, ShawAttention, T5Bias
 from tests.comparing import assert_same
 
 LENGTHS = torch.tensor([7, 2, 5])
@@ -256,6 +270,85 @@ def test_without_positions_a_memory_may_have_any_length(oracle, size):
         assert ours.without_positions() is ours
         oracle.close(ours(x, memory), plain(x, memory))
         assert set(ours.state_dict()) == set(plain.state_dict())
+
+
+WITHIN_ONE_SEQUENCE = [
+    partial(local_attention, window=3),
+    partial(causal_local_attention, window=3),
+    causal_linear_attention,
+    recurrent_linear_attention,
+    LSHAttention(2, 3),
+    partial(partial(lsh_attention, rotations=torch.ones(1, 11, 1)), chunk=3),
+    partial(chunked_attention, look=look_back),
+]
+ACROSS_SEQUENCES = [linear_attention, partial(chunked_attention, look=None, key_chunk=3)]
+
+
+@pytest.mark.parametrize("attend", WITHIN_ONE_SEQUENCE)
+@pytest.mark.parametrize("memory_length", [5, 7, 11])
+def test_an_attention_within_one_sequence_makes_way_for_one_across(
+    oracle, size, attend, memory_length
+):
+    """Of equal lengths it would run, and take the places of both sequences for one's."""
+    ours = MultiHeadAttention(size.d_model, size.head, attend=attend).without_positions()
+    plain = MultiHeadAttention(size.d_model, size.head)
+    plain.load_state_dict(ours.state_dict())
+    x, memory = torch.randn(3, 7, size.d_model), torch.randn(3, memory_length, size.d_model)
+    oracle.close(ours(x, memory), plain(x, memory))
+
+
+@pytest.mark.parametrize("attend", [*ACROSS_SEQUENCES, DotProductAttention(scale=0.3)])
+def test_an_attention_that_compares_no_places_stays(size, attend):
+    ours = MultiHeadAttention(size.d_model, size.head, attend=attend).without_positions()
+    assert ours.attend is attend
+
+
+@pytest.mark.parametrize(
+    ("attend", "name"),
+    [
+        (partial(local_attention, window=3), "local_attention"),
+        (partial(partial(causal_local_attention), window=3), "causal_local_attention"),
+        (linear_attention, "linear_attention"),
+        (causal_linear_attention, "causal_linear_attention"),
+        (recurrent_linear_attention, "recurrent_linear_attention"),
+        (LSHAttention(2, 3), "LSHAttention"),
+    ],
+)
+def test_a_score_bias_needs_an_attention_that_takes_one(size, attend, name):
+    with pytest.raises(TypeError, match=f"^{name} takes no bias, so .* cannot have a score_bias"):
+        MultiHeadAttention(size.d_model, size.head, attend=attend, score_bias=Alibi(size.head))
+
+
+def test_a_function_of_torch_that_does_not_say_what_it_takes_is_let_in(size):
+    attend, bias = F.scaled_dot_product_attention, Alibi(size.head)
+    assert MultiHeadAttention(size.d_model, size.head, attend=attend, score_bias=bias)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        DotProductAttention,
+        lambda: chunked_attention,
+        lambda: scaled_dot_product_attention,
+        lambda: lambda *inputs: fused_attention(*inputs),
+        lambda: ScoredAttention(BilinearScores(11, 11)),
+        lambda: ShawAttention(11, 0),
+    ],
+)
+def test_every_attention_that_takes_a_bias_adds_it(oracle, size, make):
+    """A bias that lets each query see one key leaves that key's value."""
+
+    def one_key(queries, keys):
+        return torch.full((size.head, queries, keys), -1e9).index_fill(2, torch.tensor([4]), 0.0)
+
+    ours = MultiHeadAttention(size.d_model, size.head, attend=make(), score_bias=one_key)
+    if isinstance(ours.attend, ShawAttention):
+        torch.nn.init.zeros_(ours.attend.value_table)
+    x = torch.randn(3, 7, size.d_model)
+    value = ours.W_O(ours.W_V(x))[:, 4:5]
+    oracle.close(ours(x), value.expand(-1, 7, -1))
+    ours.score_bias = None
+    assert (ours(x) - value).abs().max() >= 1e-2
 
 
 def test_a_softmax_of_ones_own_works_with_a_cache_too(oracle, size):

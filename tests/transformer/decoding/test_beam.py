@@ -191,6 +191,22 @@ def test_a_text_that_length_still_favours_is_waited_for():
     assert found.ids.tolist() == [[[END, PAD, PAD, PAD]]] and len(said) == 1
 
 
+def test_several_ends_leave_room_for_what_goes_on():
+    """The three ends are likelier than all else, and still both beams go on."""
+    p, given = torch.tensor([0.1, 0.3, 0.25, 0.25, 0.06, 0.04]), []
+
+    def step(ids, cache):
+        given.append(ids[:, 1:].tolist())
+        return p.log().expand(*ids.shape, -1)
+
+    how = {"end_id": [1, 2, 3], "pad_id": 0, "max_new_tokens": 2, "penalty": power_penalty(3.0)}
+    found = beam_search(Reader(step, None), torch.tensor([[5]]), beam=2, **how)
+    assert given == [[[]], [[0], [4]]]
+    assert found.ids[0].tolist() == [[0, 1], [0, 2]] or found.ids[0].tolist() == [[0, 1], [0, 3]]
+    expected = torch.tensor([math.log(0.1 * 0.3) / 8, math.log(0.1 * 0.25) / 8])
+    assert torch.allclose(found.scores[0], expected)
+
+
 def forbidding(table):
     """A model that rules out all but what is listed: the tokens that may follow each token."""
     logits = torch.full((VOCAB, VOCAB), -torch.inf)

@@ -33,8 +33,11 @@ from qa_lab.transformer.models import (
     MaskedLanguageModel,
     SegmentRecurrence,
     Transformer,
+    earlier,
+    one_page,
     pre_norm,
     presets,
+    two_streams,
 )
 from qa_lab.transformer.positions import Alibi, LearnedPositions, Rotary, T5Bias
 from qa_lab.transformer.rivals import (
@@ -78,11 +81,17 @@ TARGET = IDS[:, 2:]
 X = torch.linspace(-1, 1, 3 * LENGTH * D, dtype=torch.float64).view(3, LENGTH, D).sin()
 ONE, TWO, STREAM = (IDS,), (IDS, TARGET), (X,)
 
+ORDER = torch.arange(LENGTH).flip(0)
+IN_ORDER = partial(two_streams, see=earlier(ORDER), content_sees=earlier(ORDER, itself=True))
+
 MODELS = {
     "gpt2": (partial(presets.gpt2, *SIZES, max_length=LENGTH), ONE),
+    "GPT2 on one page": (partial(one_page.GPT2, *SIZES, LENGTH), ONE),
     "llama": (partial(presets.llama, *SIZES, n_kv_heads=1), ONE),
     "tied llama": (partial(presets.llama, *SIZES, tied=True), ONE),
     "original": (partial(presets.original, *SIZES), TWO),
+    "t5": (partial(presets.t5, *SIZES), TWO),
+    "t5, untied": (partial(presets.t5, *SIZES, tied=False), TWO),
     "bert": (partial(presets.bert, *SIZES, max_length=LENGTH), ONE),
     "Bert and its head": (lambda: MaskedLanguageModel(Bert(*SIZES, max_length=LENGTH)), ONE),
     "DecoderOnly": (partial(DecoderOnly, *SIZES), ONE),
@@ -99,6 +108,10 @@ MODELS = {
     "Transformer, untied": (partial(Transformer, *SIZES, tied=False), TWO),
     "EncoderOnly": (partial(EncoderOnly, VOCAB, CLASSES, *SIZES[1:]), ONE),
     "GuessEveryToken": (partial(GuessEveryToken, VOCAB, LENGTH, *SIZES[1:]), ONE),
+    "GuessEveryToken, in an order": (
+        partial(GuessEveryToken, VOCAB, LENGTH, *SIZES[1:], way=IN_ORDER),
+        ONE,
+    ),
     "SegmentRecurrence": (
         lambda: SegmentRecurrence(Encoder(*SIZES[1:], residual=pre_norm, look=causal_mask), 4),
         STREAM,
@@ -118,6 +131,7 @@ TIED = {
     "gpt2": "embedding",
     "tied llama": "embedding",
     "original": "source_embedding",
+    "t5": "source_embedding",
     "Bert and its head": "bert.embedding",
     "one table of positions": "source_embedding",
     "checkpointed": "embedding",
@@ -260,7 +274,7 @@ def test_gradients_of_both_uses_meet_in_one_parameter(name):
     names = [n for n, p in model.named_parameters() if p is model.unembedding.W_U]
     assert names == [f"{TIED[name]}.W_E"]
     apart = copy.deepcopy(model)
-    apart.unembedding = Unembedding(D, VOCAB)
+    apart.unembedding = Unembedding(D, VOCAB, factor=model.unembedding.factor)
     with torch.no_grad():
         apart.unembedding.W_U.copy_(model.unembedding.W_U)
     for each in (model, apart):
@@ -342,6 +356,11 @@ SHARED = {
         "stack.blocks.1.attention.W_Q.bias",
         "stack.blocks.1.attention.W_K.bias",
     ),
+    "t5": (
+        "decoder.blocks.0.self_attention.score_bias.W_R",
+        "decoder.blocks.1.self_attention.score_bias.W_R",
+    ),
+    "t5, untied": ("source_embedding.W_E", "target_embedding.W_E"),
     "one T5Bias": (
         "stack.blocks.0.attention.score_bias.W_R",
         "stack.blocks.1.attention.score_bias.W_R",

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from qa_lab.transformer.attention import real_tokens
-from qa_lab.transformer.models import Bert, MaskedLanguageModel
+from qa_lab.transformer.models import Bert, MaskedLanguageModel, one_page
 from qa_lab.transformer.models.presets import (
     BERT_BASE,
     GPT2_SMALL,
@@ -24,6 +24,7 @@ from qa_lab.transformer.models.presets import (
     llama,
     original,
 )
+from tests.transformer.models.hugging_face import Float64Angles, with_torchs_norms
 
 LENGTHS = torch.tensor([7, 2, 5])
 # The issue's own bounds on the largest difference of two logits.
@@ -82,6 +83,28 @@ def gpt2_pairs(ours, theirs):
     return pairs
 
 
+def one_page_pairs(ours, theirs):
+    """The same model once more, in PyTorch's own layers; W_Q, W_K and W_V are apart here too."""
+    pairs = [
+        (ours.W_E, theirs.transformer.wte.weight),
+        (ours.W_P, theirs.transformer.wpe.weight),
+        *linear(ours.norm, theirs.transformer.ln_f),
+    ]
+    for mine, block in zip(ours.blocks, theirs.transformer.h, strict=True):
+        three = (mine.attention.W_Q, mine.attention.W_K, mine.attention.W_V)
+        weights = block.attn.c_attn.weight.chunk(3, dim=1)
+        biases = block.attn.c_attn.bias.chunk(3)
+        for part in zip(three, weights, biases, strict=True):
+            pairs += conv1d(*part)
+        pairs += conv1d(mine.attention.W_O, block.attn.c_proj.weight, block.attn.c_proj.bias)
+        pairs += conv1d(mine.feed_forward.W_1, block.mlp.c_fc.weight, block.mlp.c_fc.bias)
+        pairs += conv1d(mine.feed_forward.W_2, block.mlp.c_proj.weight, block.mlp.c_proj.bias)
+        pairs += linear(mine.attention_norm, block.ln_1) + linear(
+            mine.feed_forward_norm, block.ln_2
+        )
+    return pairs
+
+
 def llama_pairs(ours, theirs, tied):
     pairs = [
         (ours.embedding.W_E, theirs.model.embed_tokens.weight),
@@ -101,28 +124,6 @@ def llama_pairs(ours, theirs, tied):
             (mine.feed_forward_norm.gain, block.post_attention_layernorm.weight),
         ]
     return pairs
-
-
-def with_torchs_norms(llama, eps):
-    """Put PyTorch's RMSNorm in the place of theirs, which rounds to float32 whatever the model."""
-    for module in list(llama.modules()):
-        for name, child in list(module.named_children()):
-            if type(child).__name__ == "LlamaRMSNorm":
-                norm = torch.nn.RMSNorm(len(child.weight), eps=eps, dtype=torch.float64)
-                norm.weight = child.weight
-                setattr(module, name, norm)
-
-
-class Float64Angles(torch.nn.Module):
-    """In the place of their rotary table, which rounds to float32 whatever the model."""
-
-    def __init__(self, base, d_k):
-        super().__init__()
-        self.frequency = base ** (-torch.arange(0, d_k, 2, dtype=torch.float64) / d_k)
-
-    def forward(self, x, position_ids):
-        angle = (position_ids[..., None] * self.frequency).repeat(1, 1, 2)
-        return angle.cos(), angle.sin()
 
 
 def bert_pairs(ours, theirs):
@@ -169,6 +170,36 @@ def test_gpt2_is_gpt2(dtype, bound):
     assert_equal(ours(ids), theirs(ids).logits, bound)
     padded = theirs(ids, attention_mask=real.long()).logits
     assert_equal(ours(ids, real)[real], padded[real], bound)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "length"),
+    [((17, 22, 2, 13, 3, 11), 7), ((29, 20, 5, 31, 1, 7), 7), ((211, 96, 6, 160, 5, 50), 41)],
+)
+def test_gpt2_on_one_page_is_gpt2(sizes, length):
+    vocab, d_model, heads, d_ff, layers, max_length = sizes
+    config = GPT2Config(
+        vocab_size=vocab, n_embd=d_model, n_head=heads, n_inner=d_ff, n_layer=layers,
+        n_positions=max_length, attn_implementation="sdpa",
+    )  # fmt: skip
+    theirs = randomise(GPT2LMHeadModel(config), torch.float64)
+    page, lab = one_page.GPT2(*sizes), gpt2(*sizes[:-1], max_length=max_length).eval()
+    copy(one_page_pairs(page, theirs), page)
+    copy(gpt2_pairs(lab, theirs), lab)
+    ids = torch.randint(vocab, (3, length))
+    expected = theirs(ids, labels=ids)
+    assert_equal(page(ids), expected.logits, 1e-10)
+    assert_equal(page(ids), lab(ids), 1e-10)
+    assert (one_page.loss(page, ids) - expected.loss).abs() <= 1e-5  # over there in float32
+    direction = torch.randn(3, length, vocab) / length
+    (page(ids) * direction).sum().backward()
+    (expected.logits * direction).sum().backward()
+    query = theirs.transformer.h[0].attn.c_attn.weight.grad[:, :d_model].T
+    for mine, other in [
+        (page.W_E.grad, theirs.transformer.wte.weight.grad),
+        (page.blocks[0].attention.W_Q.weight.grad, query),
+    ]:
+        assert (mine - other).abs().max() <= 1e-10 and other.std() > 0.01
 
 
 @pytest.mark.parametrize(("dtype", "bound"), BOUNDS)
@@ -253,6 +284,7 @@ def test_published_sizes_have_the_published_numbers_of_parameters():
     with torch.device("meta"):
         assert count(bert(**BERT_BASE)) == count(BertModel(BertConfig())) == 109_482_240
         assert count(gpt2(**GPT2_SMALL)) == count(GPT2LMHeadModel(GPT2Config())) == 124_439_808
+        assert count(one_page.GPT2()) == 124_439_808
         assert count(llama(**LLAMA_7B)) == count(LlamaForCausalLM(LlamaConfig())) == 6_738_415_616
         theirs = torch.nn.Transformer(512, 8, 6, 6, 2048, batch_first=True)
         final_norms = 2 * 2 * 512  # PyTorch has them after post-norm stacks too; the paper has not

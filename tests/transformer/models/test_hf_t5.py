@@ -11,12 +11,17 @@ from qa_lab.transformer.attention import real_tokens
 from qa_lab.transformer.decoding import TranslationReader, generate
 from qa_lab.transformer.layers import GatedFeedForward, gelu_tanh
 from qa_lab.transformer.models.presets import T5_SMALL, t5
+from qa_lab.transformer.positions import T5Bias
 from tests.comparing import assert_identical
+from tests.transformer.models.hugging_face import with_torchs_norms
 
 SIZES = [
     dict(vocab_size=31, d_model=24, n_heads=3, d_ff=13, n_layers=2, d_k=5),
     dict(vocab_size=97, d_model=80, n_heads=5, d_ff=130, n_layers=3, d_k=16),
 ]
+# Theirs finds a bucket by a float32 logarithm, which a processor may round to either side of an
+# edge: with 128 tokens at most, at 16, 32 and 64; with a prime number, nowhere.
+PRIME = 127
 VERSIONS = pytest.mark.parametrize("gated", [False, True], ids=["v1.0", "v1.1"])
 
 
@@ -52,16 +57,6 @@ def pairs(ours, theirs, gated):
     return found
 
 
-def with_torchs_norms(model, eps):
-    """Put PyTorch's RMSNorm in the place of theirs, which rounds to float32 whatever the model."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if type(child).__name__ == "T5LayerNorm":
-                norm = torch.nn.RMSNorm(len(child.weight), eps=eps)
-                norm.weight = child.weight
-                setattr(module, name, norm)
-
-
 @torch.no_grad()
 def twins(size, gated):
     """The preset and theirs, with the same random weights."""
@@ -72,6 +67,7 @@ def twins(size, gated):
         d_ff=size["d_ff"],
         num_layers=size["n_layers"],
         num_heads=size["n_heads"],
+        relative_attention_max_distance=PRIME,
         dropout_rate=0.0,
         feed_forward_proj="gated-gelu" if gated else "relu",
         tie_word_embeddings=not gated,
@@ -91,6 +87,9 @@ def twins(size, gated):
         else {}
     )
     ours = t5(**size, **version).eval()
+    for bias in (m for m in ours.modules() if isinstance(m, T5Bias)):
+        assert bias.max_distance == T5Config().relative_attention_max_distance
+        bias.max_distance = PRIME
     for mine, other in (copied := pairs(ours, theirs, gated)):
         mine.copy_(other)
     assert {id(mine) for mine, _ in copied} == {id(p) for p in ours.parameters()}

@@ -19,6 +19,7 @@ from qa_lab.transformer.models import (
     EncoderBlock,
     SegmentRecurrence,
     pre_norm,
+    raw_keys,
 )
 from qa_lab.transformer.training import checkpoint_blocks, recompute
 
@@ -140,8 +141,19 @@ def test_twice_is_once(size):
     assert runs(checkpointed, x)[0] == 2
 
 
-def test_blocks_stay_what_they_are(size):
-    """Whoever loops over the blocks finds their parts: segment recurrence, for one."""
+def segments(stack, x):
+    reader = SegmentRecurrence(stack, 4)
+    _, memories = reader(x[:, :3])
+    return reader(x[:, 3:], memories)[0]
+
+
+def guesses(stack, x):
+    return stack.norm(raw_keys(stack, x.flip(1), x))
+
+
+@pytest.mark.parametrize("read", [segments, guesses])
+def test_blocks_stay_what_they_are(size, read):
+    """Whoever loops over the blocks, to call them or to look into them, finds them."""
     plain = Encoder(
         size.d_model, size.head, size.d_ff, 2, residual=pre_norm, look=causal_mask, dropout=0.3
     )
@@ -150,13 +162,11 @@ def test_blocks_stay_what_they_are(size):
     checkpoint_blocks(checkpointed)
     assert all(a is b for a, b in zip(checkpointed.blocks, blocks, strict=True))
     assert all(type(block) is EncoderBlock for block in checkpointed.blocks)
-    x = torch.randn(2, size.batch, size.query, size.d_model)
+    x = torch.randn(size.batch, size.query, size.d_model)
     results = []
     for stack in (plain, checkpointed):
         torch.manual_seed(3)
-        reader = SegmentRecurrence(stack, 4)
-        _, memories = reader(x[0])
-        out, _ = reader(x[1], memories)
+        out = read(stack, x)
         out.square().sum().backward()
         results.append([out, *(p.grad for p in stack.parameters())])
     for ours, theirs in zip(*results, strict=True):
@@ -220,7 +230,7 @@ def test_it_decodes_with_a_cache(size):
         for part in ids.split(3, dim=1):
             parts.append(checkpointed(part, cache=cache))
     assert (torch.cat(parts, dim=1) - plain(ids)).abs().max() <= 1e-12
-    with pytest.raises(TypeError, match="takes tensors or None; got LayerCache"):
+    with pytest.raises(TypeError, match="takes tensors, functions or None; got LayerCache"):
         checkpointed(ids, cache=checkpointed.new_cache())
 
 
@@ -238,9 +248,9 @@ def test_parameters_that_are_gone_in_the_backward_pass_are_missed(size):
 
 def test_a_block_that_writes_is_refused(size):
     x = torch.ones(2, 3, requires_grad=True)
-    with pytest.raises(TypeError, match="takes tensors or None; got dict"):
+    with pytest.raises(TypeError, match="takes tensors, functions or None; got dict"):
         recompute(lambda x, cache: x, x, {})
-    with pytest.raises(TypeError, match="takes tensors or None; got list"):
+    with pytest.raises(TypeError, match="takes tensors, functions or None; got list"):
         recompute(lambda x, cache: x, x, cache=[])
     with torch.no_grad():
         assert recompute(lambda x, cache: x, x, {}) is x  # decoding with a cache is not training

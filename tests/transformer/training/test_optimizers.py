@@ -54,3 +54,25 @@ def test_tied_embeddings_decay_once():
     decaying, rest = adamw(model, 0.1).param_groups
     assert [p is embedding.W_E for p in decaying["params"]] == [True]
     assert [p.shape for p in rest["params"]] == [(4,), (4,)]
+
+
+@pytest.mark.parametrize("make", [adam, adamw])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_parameters_in_half_precision_are_refused(make, dtype):
+    model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2).to(dtype))
+    with pytest.raises(TypeError, match=rf"1\.weight is in {dtype}.* torch\.autocast"):
+        make(model, 1e-3)
+
+
+def test_what_would_happen_to_them():
+    """The reason: at a rate of 0.001, the steps that float32 takes are rounded away."""
+    moved = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        p = nn.Parameter(torch.ones(5, dtype=dtype))
+        optimizer = torch.optim.Adam([p], 1e-3, fused=True)
+        for _ in range(100):
+            p.grad = torch.ones_like(p)
+            optimizer.step()
+        moved[dtype] = (1 - p).max().item()
+    assert moved[torch.float32] == pytest.approx(0.1, rel=1e-3)
+    assert moved[torch.bfloat16] == 0
