@@ -108,6 +108,16 @@ def _helper():
 '''
 
 
+SMALL = '''"""Small · 小.
+
+Numbers that `tens` knows,
+all of them.
+"""
+
+from qa_lab.transformer.small.tens import Number, Tens, ten
+'''
+
+
 OTHERS = '''"""Other tens."""
 
 
@@ -159,7 +169,7 @@ def shelf(tmp_path_factory) -> Path:
         ("transformer/__init__", ""),
         ("transformer/large/__init__", '"""Large · 大.\n\nNumbers."""'),
         ("transformer/large/other_tens", OTHERS),
-        ("transformer/small/__init__", '"""Small · 小."""'),
+        ("transformer/small/__init__", SMALL),
         ("transformer/small/tens", LAB),
         ("experiments/__init__", '"""Experiments · 实验."""'),
         ("experiments/count", '"""Counts."""'),
