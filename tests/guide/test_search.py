@@ -312,6 +312,8 @@ LAYERNORM = "stability/layernorm-not-batchnorm/"
 IN_BOTH = [
     ("-1e9", "masks/padding-mask/"),
     ("-inf", "masks/padding-mask/"),
+    ("-1000", "masks/padding-mask/"),
+    ("−10⁹", "masks/padding-mask/"),
     ("RoPE", "reference/transformer/positions/rotary/"),
     ("MHA", "attention/why-multi-head/"),
     ("QKV", "attention/separate-query-key/"),
