@@ -115,8 +115,7 @@ sample: $(READY)
 
 build: $(READY)
 	@echo "== The site, in English and Chinese"
-	@$(BIN)/mkdocs build --strict -f mkdocs.yml
-	@$(BIN)/mkdocs build --strict -f mkdocs.zh.yml
+	@$(BIN)/python -m qa_lab.guide.build
 
 clean: ## remove the virtual environment and everything that was built
 	rm -rf .venv build .pytest_cache .ruff_cache .import_linter_cache

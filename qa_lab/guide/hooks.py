@@ -130,7 +130,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     """Let a page be found by what else readers call its subject."""
     shelf = _library(config)
     entries = config.plugins["material/search"].search_index.entries
-    add_keywords(entries, shelf.vocabulary, shelf.manifest)
+    add_keywords(entries, shelf.vocabulary, shelf.manifest, shelf.lab)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:

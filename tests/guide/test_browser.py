@@ -35,7 +35,7 @@ ENOUGH = {
     ".qa-ledger tr": 8,
     ".qa-broken tr": 8,
     ".qa-chapter": 3,
-    ".jupyter-wrapper .jp-Cell": 8,
+    ".qa-output": 4,
     ".katex": 4,
     ".md-typeset p > a.qa-chip": 6,
     ".highlight code > span": 60,
