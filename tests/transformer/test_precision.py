@@ -13,6 +13,7 @@ from qa_lab.transformer._precision import (
 )
 from qa_lab.transformer.layers import BatchNorm, LayerNorm
 from qa_lab.transformer.positions import Alibi
+from tests.comparing import assert_identical
 
 HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 
@@ -117,7 +118,8 @@ def test_running_statistics_stay_in_float32(dtype):
 def test_alibi_tells_distant_positions_apart(dtype):
     bias = Alibi(1).float().to(dtype)(1, 100_001)[0, 0]
     assert bias.dtype == torch.float32 and bias[0].item() == -100_000 / 256
-    assert (bias.diff() == 1 / 256).all()  # a power of two times whole numbers: exact
+    steps = bias.diff()
+    assert_identical(steps, torch.full_like(steps, 1 / 256), "whole numbers times a power of two")
     torch.set_default_dtype(dtype)  # as some libraries make a model in half precision
     try:
         assert Alibi(12).slopes.dtype == torch.float32
