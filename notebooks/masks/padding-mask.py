@@ -563,11 +563,11 @@ def cross_attention_leaks(seed, broken_layers=False):
     """The encoder-decoder, both sides padded, against each pair by itself."""
     ids, target = sentences(seed), sentences(seed + 1_000_000).flip(0)
     lengths = torch.tensor(LENGTHS)
-    keep, target_keep = real_tokens(lengths, PADDED), real_tokens(lengths.flip(0), PADDED)
+    keep, target_real = real_tokens(lengths, PADDED), real_tokens(lengths.flip(0), PADDED)
     pairs = list(enumerate(zip(LENGTHS, LENGTHS[::-1], strict=True)))
 
     def difference(model):
-        whole = model(ids, target, keep, target_keep)
+        whole = model(ids, target, keep, target_real)
         return max(
             (whole[b, :m] - model(ids[b : b + 1, :n], target[b : b + 1, :m])[0]).abs().max().item()
             for b, (n, m) in pairs

@@ -81,13 +81,13 @@ prove(
 
 
 # %%
-def decoder_patterns(seed, look=None, path="fused", memory_keep=None):
+def decoder_patterns(seed, look=None, path="fused", memory_real=None):
     """What a decoder's outputs depend on: its own inputs, and the encoder's memory."""
     changes = {"look": look} if look else {}
     decoder = Decoder(*SMALL, attention=on(path), **changes).double()
     y, memory = gaussian((1, 5, 6), seed), gaussian((1, 7, 6), seed + 1_000_000)
-    own = dependence(lambda y: decoder(y, memory, None, memory_keep), y)
-    return own > 0, dependence(lambda m: decoder(y, m, None, memory_keep), memory) > 0
+    own = dependence(lambda y: decoder(y, memory, None, memory_real), y)
+    return own > 0, dependence(lambda m: decoder(y, m, None, memory_real), memory) > 0
 
 
 prove(
@@ -109,14 +109,14 @@ prove(
     en="Every decoder output depends on every position of the source: no triangle there.",
     zh="解码器的每个输出都依赖源端的每个位置：那里没有三角。",
     of=("independent pairs (target, source)", "互不依赖的（目标，源端）位置对个数"),
-    measure=lambda seed, memory_keep=None: [
-        (~decoder_patterns(seed, None, path, memory_keep)[1]).sum() for path in PATHS
+    measure=lambda seed, memory_real=None: [
+        (~decoder_patterns(seed, None, path, memory_real)[1]).sum() for path in PATHS
     ],
     bound=exactly(0.0),
     control=broken(
         "a mask that hides one source token",
         "掩码盖住源端的一个 token",
-        memory_keep=torch.arange(7)[None] != 3,
+        memory_real=torch.arange(7)[None] != 3,
     ),
     settles={"sequence-mask-is-in-encoder": "refuted"},
 )

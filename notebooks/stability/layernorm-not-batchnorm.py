@@ -309,16 +309,16 @@ prove(
 def padding_reaches(seed, count_padding=False):
     """How far real tokens' outputs move with 6 more padded positions; whole models, training."""
     source, target = (iid_tokens(generator(seed + i), batch=3, vocab=9, length=12) for i in (0, 1))
-    source_keep = real_tokens(torch.tensor([5, 3, 4]), 12)
-    target_keep = real_tokens(torch.tensor([4, 6, 2]), 12)
-    padded = (source, target, source_keep, target_keep)
+    source_real = real_tokens(torch.tensor([5, 3, 4]), 12)
+    target_real = real_tokens(torch.tensor([4, 6, 2]), 12)
+    padded = (source, target, source_real, target_real)
     norm = partial(BatchNorm, count_padding=count_padding)
     moved = []
     for residual in (post_norm, pre_norm):
         model = Transformer(9, 16, 2, 32, 2, norm=norm, residual=residual).double()
         with torch.no_grad():
             before, after = model(*(part[:, :6] for part in padded)), model(*padded)
-        moved.append((after[:, :6] - before)[target_keep[:, :6]].abs().max())
+        moved.append((after[:, :6] - before)[target_real[:, :6]].abs().max())
     return moved
 
 
@@ -586,7 +586,7 @@ CEILING = order_blind_accuracy()
 def reversal_loss(model, batch):
     """Cross-entropy of each symbol of the reversed sequence, in nats."""
     return cross_entropy(
-        model(batch.source, batch.source_keep), batch.target[:, 1:-1], batch.source_keep
+        model(batch.source, batch.source_real), batch.target[:, 1:-1], batch.source_real
     )
 
 
@@ -594,7 +594,7 @@ def reversal_loss(model, batch):
 def reversal_accuracy(model, seed, padding=0):
     """Share of symbols said right, on 256 new sequences of 6 symbols and `padding` more places."""
     batch = reverse(generator(seed + 1_000_000), batch=256, n_symbols=8, lengths=6)
-    logits = model(*(F.pad(part, (0, padding)) for part in (batch.source, batch.source_keep)))
+    logits = model(*(F.pad(part, (0, padding)) for part in (batch.source, batch.source_real)))
     return (logits[:, :6].argmax(-1) == batch.target[:, 1:-1]).float().mean().item()
 
 
@@ -652,6 +652,7 @@ def watched(residual, log):
         log.append(note)
         return note["result"]
 
+    wiring.final_norm = residual.final_norm
     return wiring
 
 
@@ -730,15 +731,11 @@ prove(
 
 
 # %%
-def pre_norm_without_final(x, sublayer, norm):
-    """Pre-norm under another name: the lab then adds no norm after the last block."""
-    return pre_norm(x, sublayer, norm)
-
-
 @torch.no_grad()
-def unnormalised_end(seed, residual=pre_norm):
-    """Largest |mean| or |variance − 1| of a token at the end of the stack, ε = 0."""
-    parts = {"residual": residual, "norm": partial(LayerNorm, eps=0.0)}
+def unnormalised_end(seed, final_norm=None):
+    """Largest |mean| or |variance − 1| of a token at the end of a pre-norm stack, ε = 0."""
+    norm = partial(LayerNorm, eps=0.0)
+    parts = {"residual": pre_norm, "norm": norm, "final_norm": final_norm}
     x, memory = 2 * gaussian((3, 5, 12), seed), gaussian((3, 4, 12), seed + 1)
     ends = (
         Encoder(12, 3, 24, 3, **parts).double()(x),
@@ -756,7 +753,7 @@ prove(
     of=("|mean| or |variance − 1| of a token, largest", "token 的 |均值| 或 |方差 − 1| 的最大值"),
     measure=unnormalised_end,
     bound=at_most(1e-10),
-    control=broken("no final norm", "去掉末尾的归一化", residual=pre_norm_without_final),
+    control=broken("no final norm", "去掉末尾的归一化", final_norm=False),
 )
 
 # %% [markdown]

@@ -161,11 +161,11 @@ def check_lengths(lengths: Tensor, least: int, most: int, name: str = "lengths")
         raise ValueError(f"{name} must lie in {least}..{most} tokens; got {lengths.tolist()}.")
 
 
-def check_token_mask(keep: Tensor, x: Tensor, name: str = "keep", of: str = "x") -> None:
+def check_token_mask(real: Tensor, x: Tensor, name: str = "real", of: str = "x") -> None:
     """Refuse a token mask that would pick other tokens than it says.
 
     Args:
-        keep: The mask.
+        real: The mask.
         x: What it is for, [batch length] or [batch length d_model].
         name: What the caller calls the mask.
         of: What the caller calls x.
@@ -174,11 +174,11 @@ def check_token_mask(keep: Tensor, x: Tensor, name: str = "keep", of: str = "x")
         TypeError: The mask is not Boolean. (An integer mask would be read as positions.)
         ValueError: It is not [batch length].
     """
-    if keep.dtype != torch.bool:
-        raise TypeError(f"{name} must be torch.bool, True = a real token; got {keep.dtype}.")
-    if keep.shape != x.shape[:2]:
+    if real.dtype != torch.bool:
+        raise TypeError(f"{name} must be torch.bool, True = a real token; got {real.dtype}.")
+    if real.shape != x.shape[:2]:
         raise ValueError(
-            f"{name} has shape {list(keep.shape)}; {of}, {list(x.shape)}, needs the token mask "
+            f"{name} has shape {list(real.shape)}; {of}, {list(x.shape)}, needs the token mask "
             f"[batch length] = {list(x.shape[:2])}."
         )
 

@@ -708,7 +708,7 @@ MASKS = {
     ),
     "a pool of no token": (
         lambda: mean_over_tokens(x(), ~yes(2, 5)),
-        "row 0 of keep has no real token",
+        "row 0 of real has no real token",
     ),
     "a float token mask to hide keys": (
         lambda: over_keys(torch.ones(2, 5)),

@@ -36,9 +36,9 @@ def parity(rng: Generator, *, batch: int, lengths: int | range) -> Labelled:
     Raises:
         ValueError: `lengths` holds a length below 1, or no sequence is asked for.
     """
-    ids, keep, labels = running_parity(rng, batch=batch, lengths=lengths)
-    last = keep.sum(dim=1, keepdim=True) - 1
-    return Labelled(ids, keep, labels.gather(1, last)[:, 0])
+    ids, real, labels = running_parity(rng, batch=batch, lengths=lengths)
+    last = real.sum(dim=1, keepdim=True) - 1
+    return Labelled(ids, real, labels.gather(1, last)[:, 0])
 
 
 def running_parity(rng: Generator, *, batch: int, lengths: int | range) -> Tagged:
@@ -55,9 +55,9 @@ def running_parity(rng: Generator, *, batch: int, lengths: int | range) -> Tagge
     Raises:
         ValueError: `lengths` holds a length below 1, or no sequence is asked for.
     """
-    ids, keep = random_symbols(rng, batch, 2, lengths)
+    ids, real = random_symbols(rng, batch, 2, lengths)
     ones = (ids == ZERO + 1).cumsum(dim=1)
-    return Tagged(ids, keep, (ZERO + ones % 2).masked_fill(~keep, PAD))
+    return Tagged(ids, real, (ZERO + ones % 2).masked_fill(~real, PAD))
 
 
 def modular_addition(

@@ -48,11 +48,11 @@ def bracket_words(
     Raises:
         ValueError: A count is below 1, or a length is odd.
     """
-    symbols, keep = _draw(rng, batch, n_types, max_depth, lengths)
+    symbols, real = _draw(rng, batch, n_types, max_depth, lengths)
     ids = symbols.new_full((batch, symbols.shape[1] + 2), PAD)
     ids[:, 0] = START
     ids[:, 1:-1] = symbols
-    end = keep.sum(dim=1, keepdim=True) + 1
+    end = real.sum(dim=1, keepdim=True) + 1
     ids.scatter_(1, end, END)
     return Sentences(ids, ids != PAD)
 
@@ -147,15 +147,15 @@ def bracket_validity(
     Raises:
         ValueError: A count is below 1, or a length is odd.
     """
-    ids, keep = _draw(rng, batch, n_types, max_depth, lengths)
+    ids, real = _draw(rng, batch, n_types, max_depth, lengths)
     closing = ids >= FIRST_SYMBOL + n_types
-    depth = (keep & ~closing).cumsum(dim=1) - closing.cumsum(dim=1)
+    depth = (real & ~closing).cumsum(dim=1) - closing.cumsum(dim=1)
 
     one = _pick(rng, closing)
     unlike = closing & (ids != ids.gather(1, one))
     other = _pick(rng, unlike)
 
-    opened = _pick(rng, keep & ~closing & (depth == 1))
+    opened = _pick(rng, real & ~closing & (depth == 1))
     later = torch.arange(ids.shape[1], device=ids.device) > opened
     closed = (later & (depth == 0)).int().argmax(dim=1, keepdim=True)
 
@@ -164,7 +164,7 @@ def bracket_validity(
     swap = torch.where(crossed, torch.cat([one, other], 1), torch.cat([opened, closed], 1))
     swapped = ids.scatter(1, swap, ids.gather(1, swap.flip(1)))
     ids = torch.where(answer == 1, ids, swapped)
-    return Labelled(ids, keep, FIRST_SYMBOL + 2 * n_types + answer[:, 0])
+    return Labelled(ids, real, FIRST_SYMBOL + 2 * n_types + answer[:, 0])
 
 
 def closing_bracket(
@@ -191,8 +191,8 @@ def closing_bracket(
     ids, _ = _draw(rng, batch, n_types, max_depth, lengths)
     closing = ids >= FIRST_SYMBOL + n_types
     cut = _pick(rng, closing)
-    keep = torch.arange(ids.shape[1], device=ids.device) < cut
-    return Labelled(ids.masked_fill(~keep, PAD), keep, ids.gather(1, cut)[:, 0])
+    real = torch.arange(ids.shape[1], device=ids.device) < cut
+    return Labelled(ids.masked_fill(~real, PAD), real, ids.gather(1, cut)[:, 0])
 
 
 def _draw(
@@ -205,16 +205,16 @@ def _draw(
     start, table, following = shapes(tuple(choices), max_depth)
     first, opening = walk(rng, start, table, following, batch=batch, steps=longest)
     length = first // (len(start) // (longest + 1))
-    keep = torch.arange(longest, device=rng.device) < length[:, None]
+    real = torch.arange(longest, device=rng.device) < length[:, None]
     depth = (2 * opening - 1).cumsum(dim=1)
     # At any one level brackets open and close in turn: sorted by level, pairs stand side by side.
-    level = torch.where(opening == 1, depth, depth + 1).where(keep, longest)
+    level = torch.where(opening == 1, depth, depth + 1).where(real, longest)
     side_by_side = level.argsort(dim=1, stable=True)
     pairs = torch.randint(n_types, (batch, longest // 2), generator=rng, device=rng.device)
     types = pairs.repeat_interleave(2, dim=1)
     types = torch.empty_like(types).scatter_(1, side_by_side, types)
     ids = FIRST_SYMBOL + types + n_types * (1 - opening)
-    return ids.masked_fill(~keep, PAD), keep
+    return ids.masked_fill(~real, PAD), real
 
 
 def _pick(rng: Generator, mask: Bool[Tensor, "batch length"]) -> Int[Tensor, "batch 1"]:

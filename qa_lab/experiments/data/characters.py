@@ -14,7 +14,7 @@ class Characters:
     """A vocabulary of characters: the first is id FIRST_SYMBOL, and so on.
 
         letters = Characters("abc")
-        ids, keep = letters.encode(["cab", "b"])  # 5 3 4 and 4 0 0
+        ids, real = letters.encode(["cab", "b"])  # 5 3 4 and 4 0 0
         letters.decode(ids)  # ["cab", "b"]
 
     Args:

@@ -88,11 +88,11 @@ def surprisal(
     Raises:
         ValueError: The shapes do not fit.
     """
-    ids, keep = sentences.ids[:, 1:], sentences.keep[:, 1:]
+    ids, real = sentences.ids[:, 1:], sentences.real[:, 1:]
     if probabilities.shape[:2] != ids.shape:
         raise ValueError(
             f"{list(ids.shape)} predicted tokens need probabilities [{len(ids)} {ids.shape[1]} "
             f"vocab]; got {list(probabilities.shape)}."
         )
     chosen = probabilities.gather(2, ids[:, :, None])[:, :, 0]
-    return -chosen.masked_fill(~keep, 1.0).log()
+    return -chosen.masked_fill(~real, 1.0).log()

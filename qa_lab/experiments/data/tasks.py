@@ -29,17 +29,17 @@ FIRST_SYMBOL = 3
 class Pairs(NamedTuple):
     """Sources and targets, for an encoder-decoder.
 
-    A decoder reads `target[:, :-1]` (keep `target_keep[:, :-1]`) and predicts `target[:, 1:]` (keep
-    `target_keep[:, 1:]`).
+    A decoder reads `target[:, :-1]` (real `target_real[:, :-1]`) and predicts `target[:, 1:]` (real
+    `target_real[:, 1:]`).
     """
 
     source: Int[Tensor, "batch source"]
     """Symbols, then PAD."""
-    source_keep: Bool[Tensor, "batch source"]
+    source_real: Bool[Tensor, "batch source"]
     """True at symbols."""
     target: Int[Tensor, "batch target"]
     """START, symbols, END, then PAD."""
-    target_keep: Bool[Tensor, "batch target"]
+    target_real: Bool[Tensor, "batch target"]
     """True at START, symbols and END."""
 
 
@@ -48,7 +48,7 @@ class Labelled(NamedTuple):
 
     ids: Int[Tensor, "batch length"]
     """Symbols, then PAD."""
-    keep: Bool[Tensor, "batch length"]
+    real: Bool[Tensor, "batch length"]
     """True at symbols."""
     label: Int[Tensor, " batch"]
     """The answer, a token id."""
@@ -59,7 +59,7 @@ class Tagged(NamedTuple):
 
     ids: Int[Tensor, "batch length"]
     """Symbols, then PAD."""
-    keep: Bool[Tensor, "batch length"]
+    real: Bool[Tensor, "batch length"]
     """True at symbols."""
     labels: Int[Tensor, "batch length"]
     """The answers, token ids; PAD where `ids` is."""
@@ -68,12 +68,12 @@ class Tagged(NamedTuple):
 class Sentences(NamedTuple):
     """Sequences for a language model.
 
-    The model reads `ids[:, :-1]` and predicts `ids[:, 1:]` (where `keep[:, 1:]`).
+    The model reads `ids[:, :-1]` and predicts `ids[:, 1:]` (where `real[:, 1:]`).
     """
 
     ids: Int[Tensor, "batch length"]
     """START, then symbols; then END and PAD if sentences end."""
-    keep: Bool[Tensor, "batch length"]
+    real: Bool[Tensor, "batch length"]
     """True everywhere but at PAD."""
 
 
@@ -141,23 +141,23 @@ def random_symbols(
     longest, here = int(choices.max()), rng.device
     ids = torch.randint(*symbols, (batch, longest), generator=rng, device=here)
     drawn = choices.to(here)[torch.randint(len(choices), (batch,), generator=rng, device=here)]
-    keep = torch.arange(longest, device=here) < drawn[:, None]
-    return ids.masked_fill(~keep, PAD), keep
+    real = torch.arange(longest, device=here) < drawn[:, None]
+    return ids.masked_fill(~real, PAD), real
 
 
 def framed(
     source: Int[Tensor, "batch length"],
-    keep: Bool[Tensor, "batch length"],
+    real: Bool[Tensor, "batch length"],
     answer: Int[Tensor, "batch length"],
 ) -> Pairs:
     """Put each answer, as long as its source, between START and END."""
     batch, length = answer.shape
     target = answer.new_full((batch, length + 2), PAD)
     target[:, 0] = START
-    target[:, 1:-1] = answer.masked_fill(~keep, PAD)
-    end = keep.sum(dim=1, keepdim=True) + 1
+    target[:, 1:-1] = answer.masked_fill(~real, PAD)
+    end = real.sum(dim=1, keepdim=True) + 1
     target.scatter_(1, end, END)
-    return Pairs(source, keep, target, torch.arange(length + 2, device=end.device) <= end)
+    return Pairs(source, real, target, torch.arange(length + 2, device=end.device) <= end)
 
 
 def copy(rng: Generator, *, batch: int, n_symbols: int, lengths: int | range) -> Pairs:
@@ -172,8 +172,8 @@ def copy(rng: Generator, *, batch: int, n_symbols: int, lengths: int | range) ->
     Returns:
         Sources and targets.
     """
-    ids, keep = random_symbols(rng, batch, n_symbols, lengths)
-    return framed(ids, keep, ids)
+    ids, real = random_symbols(rng, batch, n_symbols, lengths)
+    return framed(ids, real, ids)
 
 
 def reverse(rng: Generator, *, batch: int, n_symbols: int, lengths: int | range) -> Pairs:
@@ -188,10 +188,10 @@ def reverse(rng: Generator, *, batch: int, n_symbols: int, lengths: int | range)
     Returns:
         Sources and targets. The padding stays on the right of both.
     """
-    ids, keep = random_symbols(rng, batch, n_symbols, lengths)
+    ids, real = random_symbols(rng, batch, n_symbols, lengths)
     place = torch.arange(ids.shape[1], device=ids.device)
-    mirrored = keep.sum(dim=1, keepdim=True) - 1 - place
-    return framed(ids, keep, ids.gather(1, mirrored.clamp(min=0)))
+    mirrored = real.sum(dim=1, keepdim=True) - 1 - place
+    return framed(ids, real, ids.gather(1, mirrored.clamp(min=0)))
 
 
 def sort(rng: Generator, *, batch: int, n_symbols: int, lengths: int | range) -> Pairs:
@@ -206,9 +206,9 @@ def sort(rng: Generator, *, batch: int, n_symbols: int, lengths: int | range) ->
     Returns:
         Sources and targets.
     """
-    ids, keep = random_symbols(rng, batch, n_symbols, lengths)
+    ids, real = random_symbols(rng, batch, n_symbols, lengths)
     after_all = vocab_size(n_symbols)
-    return framed(ids, keep, ids.masked_fill(~keep, after_all).sort(dim=1).values)
+    return framed(ids, real, ids.masked_fill(~real, after_all).sort(dim=1).values)
 
 
 def associative_recall(
@@ -263,11 +263,11 @@ def most_frequent_token(
     Returns:
         Padded sequences and the symbol's token id. Padding does not count, however much there is.
     """
-    ids, keep = random_symbols(rng, batch, n_symbols, lengths)
+    ids, real = random_symbols(rng, batch, n_symbols, lengths)
     symbols = torch.arange(FIRST_SYMBOL, vocab_size(n_symbols), device=ids.device)
     counts = (ids[:, :, None] == symbols).sum(dim=1)
     most = counts == counts.max(dim=1, keepdim=True).values
-    return Labelled(ids, keep, symbols[most.int().argmax(dim=1)])
+    return Labelled(ids, real, symbols[most.int().argmax(dim=1)])
 
 
 def iid_tokens(

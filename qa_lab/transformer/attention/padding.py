@@ -13,60 +13,60 @@ from qa_lab.transformer.attention.masks import real_tokens
 
 
 def count_real(
-    keep: Bool[Tensor, "batch length"] | None, x: Shaped[Tensor, "batch length *features"]
+    real: Bool[Tensor, "batch length"] | None, x: Shaped[Tensor, "batch length *features"]
 ) -> Int[Tensor, " batch"]:
     r"""Count the real tokens of each row, wherever they stand.
 
-    $$ n_b = \sum_t keep_{bt} $$
+    $$ n_b = \sum_t real_{bt} $$
 
     Args:
-        keep: True at real tokens. None: all real.
-        x: The ids or the vectors that `keep` speaks of.
+        real: True at real tokens. None: all real.
+        x: The ids or the vectors that `real` speaks of.
 
     Returns:
         The real tokens of each row, at least 1.
 
     Raises:
-        TypeError: `keep` is not Boolean.
-        ValueError: x has no axis of tokens, `keep` is not [batch length], or a row has no real
+        TypeError: `real` is not Boolean.
+        ValueError: x has no axis of tokens, `real` is not [batch length], or a row has no real
             token.
     """
     if x.ndim < 2:
         raise ValueError(f"tokens must be [batch length]; got the shape {list(x.shape)}.")
     batch, length = x.shape[:2]
-    if keep is None:
+    if real is None:
         return torch.full((batch,), length, device=x.device)
-    check_token_mask(keep, x)
-    counts = keep.sum(dim=1)
+    check_token_mask(real, x)
+    counts = real.sum(dim=1)
     if to_be_read(counts) and not counts.all():
         raise ValueError(
-            f"row {int(counts.argmin())} of keep has no real token: there is nothing to read."
+            f"row {int(counts.argmin())} of real has no real token: there is nothing to read."
         )
     return counts
 
 
 def real_lengths(
-    keep: Bool[Tensor, "batch length"] | None, x: Shaped[Tensor, "batch length *features"]
+    real: Bool[Tensor, "batch length"] | None, x: Shaped[Tensor, "batch length *features"]
 ) -> Int[Tensor, " batch"]:
     """Count the real tokens of each row, and refuse padding anywhere but on the right.
 
     Args:
-        keep: True at real tokens. None: all real.
-        x: The ids or the vectors that `keep` speaks of.
+        real: True at real tokens. None: all real.
+        x: The ids or the vectors that `real` speaks of.
 
     Returns:
         The lengths, in tokens, each at least 1.
 
     Raises:
-        TypeError: `keep` is not Boolean.
+        TypeError: `real` is not Boolean.
         ValueError: As `count_real`, or a real token stands to the right of padding.
     """
-    lengths = count_real(keep, x)
-    if keep is not None and to_be_read(keep):
-        wrong = (keep != real_tokens(lengths, x.shape[1])).any(dim=1)
+    lengths = count_real(real, x)
+    if real is not None and to_be_read(real):
+        wrong = (real != real_tokens(lengths, x.shape[1])).any(dim=1)
         if wrong.any():
             raise ValueError(
-                f"row {int(wrong.nonzero()[0])} of keep has a real token to the right of padding. "
+                f"row {int(wrong.nonzero()[0])} of real has a real token to the right of padding. "
                 "A model that reads in order would read that padding as text: pad on the right."
             )
     return lengths

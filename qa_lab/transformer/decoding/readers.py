@@ -116,7 +116,7 @@ class TranslationReader(Reader):
         model: With `encode` and `decode`, a `Transformer` or a `Seq2Seq`, in the mode it is in:
             call `model.eval()` first.
         source_ids: The source.
-        source_keep: True at real source tokens. None: all real.
+        source_real: True at real source tokens. None: all real.
         cached: Whether keys and values are kept; only a model with `new_cache` can.
 
     Raises:
@@ -127,25 +127,25 @@ class TranslationReader(Reader):
         self,
         model: nn.Module,
         source_ids: Int[Tensor, "batch source"],
-        source_keep: Bool[Tensor, "batch source"] | None = None,
+        source_real: Bool[Tensor, "batch source"] | None = None,
         *,
         cached: bool = True,
     ) -> None:
         super().__init__(self._decode, cache_of(model) if cached else None)
         self.model = model
-        self.source_keep = source_keep
+        self.source_real = source_real
         with torch.no_grad():
-            self.memory = model.encode(source_ids, source_keep)
+            self.memory = model.encode(source_ids, source_real)
 
     def _decode(self, ids: Tensor, cache: Cache | None) -> Tensor:
         rest = () if cache is None else (cache,)
-        return self.model.decode(ids, self.memory, None, self.source_keep, *rest)
+        return self.model.decode(ids, self.memory, None, self.source_real, *rest)
 
     def reorder(self, rows: Int[Tensor, " rows"]) -> None:
         """Go on with these rows of the batch and their sources."""
         super().reorder(rows)
         self.memory = self.memory[rows]
-        self.source_keep = None if self.source_keep is None else self.source_keep[rows]
+        self.source_real = None if self.source_real is None else self.source_real[rows]
 
 
 def cache_of(model: nn.Module, *window: int | None) -> Cache:

@@ -1,6 +1,6 @@
 """Normalisation: over the features of one token, or over the tokens of one feature.
 
-Every norm module is called as `norm(x, keep)`: the token mask reaches it, and it says what it does
+Every norm module is called as `norm(x, real)`: the token mask reaches it, and it says what it does
 with the padding. Layer and RMS normalization never look beyond one token; batch normalization has
 to decide. Norms over one sequence are in `sequence_norms`.
 
@@ -113,13 +113,13 @@ class LayerNorm(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length d_model"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
         """Normalise each token by itself.
 
         Args:
             x: Tokens.
-            keep: Not needed: a token's statistics are its own, so padding cannot reach them.
+            real: Not needed: a token's statistics are its own, so padding cannot reach them.
 
         Returns:
             Normalised tokens, equal to `layer_norm` up to rounding, the same in training and
@@ -187,13 +187,13 @@ class RMSNorm(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length d_model"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
         """Normalise each token by itself.
 
         Args:
             x: Tokens.
-            keep: Not needed: a token's statistics are its own, so padding cannot reach them.
+            real: Not needed: a token's statistics are its own, so padding cannot reach them.
 
         Returns:
             Normalised tokens, equal to `rms_norm` up to rounding, the same in training and
@@ -209,35 +209,35 @@ class RMSNorm(nn.Module):
 
 def batch_norm_statistics(
     x: Float[Tensor, "batch length d_model"],
-    keep: Bool[Tensor, "batch length"] | None = None,
+    real: Bool[Tensor, "batch length"] | None = None,
 ) -> tuple[Float[Tensor, " d_model"], Float[Tensor, " d_model"], int]:
     r"""Measure each feature's mean and variance over the positions of the whole batch.
 
-    $$ \mu = \frac{1}{n} \sum_{bt} keep_{bt} x_{bt},
-       \sigma^2 = \frac{1}{n} \sum_{bt} keep_{bt} (x_{bt} - \mu)^2,  n = \sum_{bt} keep_{bt} $$
+    $$ \mu = \frac{1}{n} \sum_{bt} real_{bt} x_{bt},
+       \sigma^2 = \frac{1}{n} \sum_{bt} real_{bt} (x_{bt} - \mu)^2,  n = \sum_{bt} real_{bt} $$
 
     Paper: Ioffe and Szegedy 2015, arXiv:1502.03167, section 3, algorithm 1.
-    Departs: the paper has no padding; `keep` says which positions count.
+    Departs: the paper has no padding; `real` says which positions count.
 
     Args:
         x: Tokens.
-        keep: True at the positions that count. None: all of them.
+        real: True at the positions that count. None: all of them.
 
     Returns:
         The mean, the biased variance (divided by n), both in float32 at least, and n, in positions.
 
     Raises:
-        TypeError: `keep` is not Boolean.
-        ValueError: `keep` is not [batch length], or fewer than 2 positions count: the variance
+        TypeError: `real` is not Boolean.
+        ValueError: `real` is not [batch length], or fewer than 2 positions count: the variance
             would be 0 whatever they hold; or a variance is NaN or infinite, which running
             statistics would never forget.
     """
     if x.ndim != 3:
         raise ValueError(f"x must be [batch length d_model]; got the shape {list(x.shape)}.")
-    if keep is not None:
-        check_token_mask(keep, x)
+    if real is not None:
+        check_token_mask(real, x)
     x = at_least_float32(x)
-    counted = x.flatten(0, 1) if keep is None else x[keep]
+    counted = x.flatten(0, 1) if real is None else x[real]
     if len(counted) < 2:
         raise ValueError(
             f"batch normalization needs at least 2 counted positions to have a variance; got "
@@ -297,28 +297,28 @@ class BatchNorm(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length d_model"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
         """Normalise each feature by its statistics over the batch.
 
         Args:
             x: Tokens.
-            keep: True at real tokens; which of the others count is `count_padding`. None: all real.
+            real: True at real tokens; which of the others count is `count_padding`. None: all real.
 
         Returns:
             Normalised tokens, at padded positions too. In training each depends on the whole batch,
             the future of its own sequence included.
 
         Raises:
-            TypeError: `keep` is not Boolean, and counts.
+            TypeError: `real` is not Boolean, and counts.
             ValueError: x is of another width; or in training, x is not [batch length d_model],
-                fewer than 2 positions count, `keep` is not [batch length], or x is NaN or infinite.
+                fewer than 2 positions count, `real` is not [batch length], or x is NaN or infinite.
         """
         check_width(x, len(self.gain))
         if not self.training:
             mean, variance = self.running_mean, self.running_variance
         else:
-            mean, variance, n = batch_norm_statistics(x, None if self.count_padding else keep)
+            mean, variance, n = batch_norm_statistics(x, None if self.count_padding else real)
             self.update_running(mean.detach(), variance.detach() * n / (n - 1))
         return normalise(x, mean, variance, self.gain, self.bias, self.eps)
 

@@ -37,41 +37,41 @@ def check_groups(d_model: int, n_groups: int) -> None:
 def group_statistics(
     x: Float[Tensor, "batch length d_model"],
     n_groups: int,
-    keep: Bool[Tensor, "batch length"] | None = None,
+    real: Bool[Tensor, "batch length"] | None = None,
 ) -> tuple[Float[Tensor, "batch 1 d_model"], Float[Tensor, "batch 1 d_model"]]:
     r"""Measure the mean and variance of each group of features over the tokens of each sequence.
 
-    $$ \mu_{bg} = \frac{1}{n_b} \sum_t keep_{bt} \sum_{i \in g} x_{bti},
-       \sigma^2_{bg} = \frac{1}{n_b} \sum_t keep_{bt} \sum_{i \in g} (x_{bti} - \mu_{bg})^2 $$
+    $$ \mu_{bg} = \frac{1}{n_b} \sum_t real_{bt} \sum_{i \in g} x_{bti},
+       \sigma^2_{bg} = \frac{1}{n_b} \sum_t real_{bt} \sum_{i \in g} (x_{bti} - \mu_{bg})^2 $$
 
     n_b is the number of values: real tokens of the sequence times features of a group.
 
     Paper: Wu and He 2018, arXiv:1803.08494.
     Departs: the paper has pictures and no padding; here the positions of a sequence are its pixels,
-        and `keep` says which of them count.
+        and `real` says which of them count.
 
     Args:
         x: Tokens.
         n_groups: Groups of neighbouring features; a divisor of d_model.
-        keep: True at the positions that count. None: all of them.
+        real: True at the positions that count. None: all of them.
 
     Returns:
         The mean and the biased variance (divided by n_b), in float32 at least, written out for each
         feature.
 
     Raises:
-        TypeError: `keep` is not Boolean.
-        ValueError: n_groups does not divide d_model, x is not [batch length d_model], `keep` is not
+        TypeError: `real` is not Boolean.
+        ValueError: n_groups does not divide d_model, x is not [batch length d_model], `real` is not
             [batch length], or a group has fewer than 2 values in some sequence: the variance would
             be 0 whatever they are.
     """
     d_model = x.shape[-1]
     check_vectors(x, d_model)
     check_groups(d_model, n_groups)
-    if keep is None:
-        keep = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
-    check_token_mask(keep, x)
-    n = keep.sum(dim=1) * (d_model // n_groups)
+    if real is None:
+        real = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+    check_token_mask(real, x)
+    n = real.sum(dim=1) * (d_model // n_groups)
     if (n < 2).any():
         raise ValueError(
             f"each group of features needs at least 2 values in a sequence to have a variance; got "
@@ -79,7 +79,7 @@ def group_statistics(
         )
     x, n = at_least_float32(x), n[:, None, None, None]
     groups = x.unflatten(-1, (n_groups, -1))
-    padding = ~keep[..., None, None]
+    padding = ~real[..., None, None]
     mean = groups.masked_fill(padding, 0).sum(dim=(1, 3), keepdim=True) / n
     squares = (groups - mean).masked_fill(padding, 0).square()
     variance = squares.sum(dim=(1, 3), keepdim=True) / n
@@ -120,25 +120,25 @@ class GroupNorm(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length d_model"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
         """Normalise each group of features by its statistics over the sequence.
 
         Args:
             x: Tokens.
-            keep: True at real tokens; the others do not count. None: all real.
+            real: True at real tokens; the others do not count. None: all real.
 
         Returns:
             Normalised tokens, at padded positions too, the same in training and evaluation. Each
             depends on all real tokens of its sequence, and on no other sequence.
 
         Raises:
-            TypeError: `keep` is not Boolean.
-            ValueError: x is not [batch length d_model], `keep` is not [batch length], or a group
+            TypeError: `real` is not Boolean.
+            ValueError: x is not [batch length d_model], `real` is not [batch length], or a group
                 has fewer than 2 values in some sequence.
         """
         check_vectors(x, len(self.gain))
-        mean, variance = group_statistics(x, self.n_groups, keep)
+        mean, variance = group_statistics(x, self.n_groups, real)
         return normalise(x, mean, variance, self.gain, self.bias, self.eps)
 
 

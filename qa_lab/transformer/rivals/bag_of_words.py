@@ -74,13 +74,13 @@ class BagOfWords(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch classes"]:
         """Classify each row.
 
         Args:
             ids: Token ids, padded anywhere.
-            keep: True at real tokens. None: all real.
+            real: True at real tokens. None: all real.
 
         Returns:
             Logits. They depend on how often each token occurs in a row, and not on where.
@@ -88,8 +88,8 @@ class BagOfWords(nn.Module):
         Raises:
             ValueError: An id lies outside the vocabulary, or a row has no real token.
         """
-        count_real(keep, ids)  # only to refuse rows whose mean would be 0/0
-        return self.W_C(self.feed_forward(self.pool(self.embedding(ids), keep)))
+        count_real(real, ids)  # only to refuse rows whose mean would be 0/0
+        return self.W_C(self.feed_forward(self.pool(self.embedding(ids), real)))
 
 
 class BagOfWordsLM(nn.Module):
@@ -128,13 +128,13 @@ class BagOfWordsLM(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length vocab"]:
         """Predict, at each position, the token after it.
 
         Args:
             ids: Token ids, padded on the right.
-            keep: True at real tokens. None: all real.
+            real: True at real tokens. None: all real.
 
         Returns:
             Logits. Position t depends on positions 0..t only, and not on their order.
@@ -142,6 +142,6 @@ class BagOfWordsLM(nn.Module):
         Raises:
             ValueError: An id lies outside the vocabulary, or padding is not on the right.
         """
-        real_lengths(keep, ids)  # only to refuse what would be averaged as text
+        real_lengths(real, ids)  # only to refuse what would be averaged as text
         mean = causal_mean(self.embedding(ids))
         return self.unembedding(mean + self.feed_forward(mean))

@@ -196,13 +196,13 @@ class ConvolutionLM(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length vocab"]:
         """Predict, at each position, the token after it.
 
         Args:
             ids: Token ids, padded on the right.
-            keep: True at real tokens. None: all real.
+            real: True at real tokens. None: all real.
 
         Returns:
             Logits. Position t depends on the last `receptive_field` of positions 0..t only.
@@ -210,5 +210,5 @@ class ConvolutionLM(nn.Module):
         Raises:
             ValueError: An id lies outside the vocabulary, or padding is not on the right.
         """
-        real_lengths(keep, ids)  # only to refuse what would be read as text
+        real_lengths(real, ids)  # only to refuse what would be read as text
         return self.unembedding(self.blocks(self.dropout(self.embedding(ids))))

@@ -50,13 +50,13 @@ class RecurrentLM(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length vocab"]:
         """Predict, at each position, the token after it.
 
         Args:
             ids: Token ids, padded on the right.
-            keep: True at real tokens. None: all real.
+            real: True at real tokens. None: all real.
 
         Returns:
             Logits. Position t depends on positions 0..t only.
@@ -64,20 +64,20 @@ class RecurrentLM(nn.Module):
         Raises:
             ValueError: An id lies outside the vocabulary, or padding is not on the right.
         """
-        real_lengths(keep, ids)  # only to refuse what would be read as text
+        real_lengths(real, ids)  # only to refuse what would be read as text
         return self.unembedding(self.stack(self.embedding(ids))[0])
 
     def read(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
         states: list[State] | None = None,
     ) -> tuple[Float[Tensor, "batch length vocab"], list[State]]:
         """Predict as `forward` does, from where an earlier reading ended.
 
         Args:
             ids: Token ids, padded on the right.
-            keep: True at real tokens. None: all real.
+            real: True at real tokens. None: all real.
             states: Where the earlier reading ended. None: at the very beginning.
 
         Returns:
@@ -86,8 +86,8 @@ class RecurrentLM(nn.Module):
         Raises:
             ValueError: As `forward`, or the states are not those of this model and batch.
         """
-        lengths = real_lengths(keep, ids)
-        ragged = keep is not None and not bool(keep.all())
+        lengths = real_lengths(real, ids)
+        ragged = real is not None and not bool(real.all())
         x, states = self.stack(self.embedding(ids), states, lengths if ragged else None)
         return self.unembedding(x), states
 
@@ -150,13 +150,13 @@ class RecurrentClassifier(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch length"],
-        keep: Bool[Tensor, "batch length"] | None = None,
+        real: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length classes"] | Float[Tensor, "batch classes"]:
         """Classify each token, or each row, as `pool` says.
 
         Args:
             ids: Token ids, padded on the right.
-            keep: True at real tokens. None: all real.
+            real: True at real tokens. None: all real.
 
         Returns:
             Logits.
@@ -164,5 +164,5 @@ class RecurrentClassifier(nn.Module):
         Raises:
             ValueError: An id lies outside the vocabulary, or padding is not on the right.
         """
-        x = self.stack(self.embedding(ids), real_lengths(keep, ids))
-        return self.W_C(self.pool(x, keep))
+        x = self.stack(self.embedding(ids), real_lengths(real, ids))
+        return self.W_C(self.pool(x, real))

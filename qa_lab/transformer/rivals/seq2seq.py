@@ -73,16 +73,16 @@ class Seq2Seq(nn.Module):
         self,
         source_ids: Int[Tensor, "batch source"],
         target_ids: Int[Tensor, "batch target"],
-        source_keep: Bool[Tensor, "batch source"] | None = None,
-        target_keep: Bool[Tensor, "batch target"] | None = None,
+        source_real: Bool[Tensor, "batch source"] | None = None,
+        target_real: Bool[Tensor, "batch target"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
         """Predict, at each target position, the token after it.
 
         Args:
             source_ids: The source, padded on the right.
             target_ids: The target, beginning with the start token, padded on the right.
-            source_keep: True at real source tokens. None: all real.
-            target_keep: True at real target tokens. None: all real.
+            source_real: True at real source tokens. None: all real.
+            target_real: True at real target tokens. None: all real.
 
         Returns:
             Logits. Position t depends on the source and on target positions 0..t only.
@@ -90,34 +90,34 @@ class Seq2Seq(nn.Module):
         Raises:
             ValueError: An id lies outside the vocabulary, or padding is not on the right.
         """
-        memory = self.encode(source_ids, source_keep)
-        return self.decode(target_ids, memory, target_keep, source_keep)
+        memory = self.encode(source_ids, source_real)
+        return self.decode(target_ids, memory, target_real, source_real)
 
     def encode(
         self,
         source_ids: Int[Tensor, "batch source"],
-        source_keep: Bool[Tensor, "batch source"] | None = None,
+        source_real: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch source d_model"]:
         """Read the source both ways into a memory, one vector for each token."""
-        lengths = real_lengths(source_keep, source_ids)
+        lengths = real_lengths(source_real, source_ids)
         return self.encoder(self.source_embedding(source_ids), lengths)
 
     def decode(
         self,
         target_ids: Int[Tensor, "batch target"],
         memory: Float[Tensor, "batch source d_model"],
-        target_keep: Bool[Tensor, "batch target"] | None = None,
-        source_keep: Bool[Tensor, "batch source"] | None = None,
+        target_real: Bool[Tensor, "batch target"] | None = None,
+        source_real: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
         """Predict each next target token from the memory; see `forward`."""
-        return self.decode_with_weights(target_ids, memory, target_keep, source_keep)[0]
+        return self.decode_with_weights(target_ids, memory, target_real, source_real)[0]
 
     def decode_with_weights(
         self,
         target_ids: Int[Tensor, "batch target"],
         memory: Float[Tensor, "batch source d_model"],
-        target_keep: Bool[Tensor, "batch target"] | None = None,
-        source_keep: Bool[Tensor, "batch source"] | None = None,
+        target_real: Bool[Tensor, "batch target"] | None = None,
+        source_real: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch target vocab"], Float[Tensor, "batch target source"] | None]:
         """Predict as `decode` does, and tell where each prediction looked.
 
@@ -125,21 +125,21 @@ class Seq2Seq(nn.Module):
             Logits, and each target position's weights over the source: each row is >= 0 and sums to
             1. None for weights if the context has none.
         """
-        real_lengths(target_keep, target_ids)  # only to refuse what would be read as text
+        real_lengths(target_real, target_ids)  # only to refuse what would be read as text
         check_vectors(memory, self.parts[-1], "memory")
         check_batch(target_ids=target_ids, memory=memory)
         y = self.target_embedding(target_ids)
-        start = self.start(memory, source_keep)
-        out, weights, _ = self.decoder(y, memory, source_keep, start)
+        start = self.start(memory, source_real)
+        out, weights, _ = self.decoder(y, memory, source_real, start)
         return self.unembedding(out), weights
 
     def start(
         self,
         memory: Float[Tensor, "batch source d_model"],
-        source_keep: Bool[Tensor, "batch source"] | None = None,
+        source_real: Bool[Tensor, "batch source"] | None = None,
     ) -> list[State]:
         """Make the decoder's states before its first token out of the source's summary."""
-        first = torch.tanh(self.W_init(summary(memory, source_keep)))
+        first = torch.tanh(self.W_init(summary(memory, source_real)))
         return [layer.unbind(1) for layer in first.unflatten(-1, self.parts).unbind(1)]
 
     def step(
@@ -147,7 +147,7 @@ class Seq2Seq(nn.Module):
         target_ids: Int[Tensor, " batch"],
         states: list[State],
         memory: Float[Tensor, "batch source d_model"],
-        source_keep: Bool[Tensor, "batch source"] | None = None,
+        source_real: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch vocab"], list[State]]:
         """Read one target token of each row; the states stand for all before it.
 
@@ -155,12 +155,12 @@ class Seq2Seq(nn.Module):
             target_ids: One token id for each row.
             states: After the tokens before it: of `start`, or of the last step.
             memory: The encoder's output.
-            source_keep: True at real source tokens. None: all real.
+            source_real: True at real source tokens. None: all real.
 
         Returns:
             Logits of the next token, and the states to take the next step from.
         """
         check_ids(target_ids, "target_ids", "batch")
         y = self.target_embedding(target_ids[:, None])
-        out, _, states = self.decoder(y, memory, source_keep, states)
+        out, _, states = self.decoder(y, memory, source_real, states)
         return self.unembedding(out)[:, 0], states

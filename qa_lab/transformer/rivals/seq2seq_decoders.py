@@ -21,7 +21,7 @@ Weights = Float[Tensor, "batch query source"] | None
 
 def summary(
     memory: Float[Tensor, "batch source d_model"],
-    keep: Bool[Tensor, "batch source"] | None = None,
+    real: Bool[Tensor, "batch source"] | None = None,
 ) -> Float[Tensor, "batch d_model"]:
     """Return one vector for the whole source: where each direction of the encoder ended.
 
@@ -29,14 +29,14 @@ def summary(
 
     Args:
         memory: The encoder's output; its first half was read from the left.
-        keep: True at real source tokens. None: all real.
+        real: True at real source tokens. None: all real.
 
     Returns:
         The last output of either direction, after all n real tokens.
     """
     half = memory.shape[-1] // 2
     rows = torch.arange(len(memory), device=memory.device)
-    last = memory[rows, real_lengths(keep, memory) - 1]
+    last = memory[rows, real_lengths(real, memory) - 1]
     return torch.cat([last[:, :half], memory[:, 0, half:]], dim=-1)
 
 
@@ -64,19 +64,19 @@ class AttendedContext(nn.Module):
         self,
         query: Float[Tensor, "batch query d_model"],
         memory: Float[Tensor, "batch source d_model"],
-        keep: Bool[Tensor, "batch source"] | None = None,
+        real: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch query d_model"], Weights]:
         """Attend to the memory.
 
         Args:
             query: The decoder's states.
             memory: The encoder's output.
-            keep: True at real source tokens. None: all real.
+            real: True at real source tokens. None: all real.
 
         Returns:
             A context vector for each query, and its weights: each row is >= 0 and sums to 1.
         """
-        look = None if keep is None else keep[:, None, :]
+        look = None if real is None else real[:, None, :]
         return self.attention(query, memory, memory, look)
 
 
@@ -99,23 +99,23 @@ class FixedContext(nn.Module):
         self,
         query: Float[Tensor, "batch query d_model"],
         memory: Float[Tensor, "batch source d_model"],
-        keep: Bool[Tensor, "batch source"] | None = None,
+        real: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch query d_model"], Weights]:
         """Ignore what the query asks.
 
         Args:
             query: The decoder's states; only their number counts.
             memory: The encoder's output.
-            keep: True at real source tokens. None: all real.
+            real: True at real source tokens. None: all real.
 
         Returns:
             The summary, once for each query, and None: there are no weights.
         """
-        return summary(memory, keep)[:, None].expand(-1, query.shape[1], -1), None
+        return summary(memory, real)[:, None].expand(-1, query.shape[1], -1), None
 
 
 MakeContext = Callable[[int], nn.Module]
-"""Makes a context, `context(d_model)`, called as `context(query, memory, keep)`."""
+"""Makes a context, `context(d_model)`, called as `context(query, memory, real)`."""
 
 
 class BahdanauDecoder(nn.Module):
@@ -149,7 +149,7 @@ class BahdanauDecoder(nn.Module):
         self,
         y: Float[Tensor, "batch target d_model"],
         memory: Float[Tensor, "batch source d_model"],
-        keep: Bool[Tensor, "batch source"] | None,
+        real: Bool[Tensor, "batch source"] | None,
         states: list[State],
     ) -> tuple[Float[Tensor, "batch target d_model"], Weights, list[State]]:
         """Take one step after another, since each question waits for the step before it.
@@ -157,7 +157,7 @@ class BahdanauDecoder(nn.Module):
         Args:
             y: Embedded target tokens.
             memory: The encoder's output.
-            keep: True at real source tokens. None: all real.
+            real: True at real source tokens. None: all real.
             states: Of every layer, before the first token.
 
         Returns:
@@ -166,7 +166,7 @@ class BahdanauDecoder(nn.Module):
         s, c, weights = [], [], []
         for t in range(y.shape[1]):
             query = states[-1][0][:, None].to(y)  # states are in float32 at least
-            context, weight = self.context(query, memory, keep)
+            context, weight = self.context(query, memory, real)
             out, states = self.stack(torch.cat([y[:, t : t + 1], context], dim=-1), states)
             s.append(out), c.append(context), weights.append(weight)
         features = torch.cat([torch.cat(s, dim=1), torch.cat(c, dim=1), y], dim=-1)
@@ -203,10 +203,10 @@ class LuongDecoder(nn.Module):
         self,
         y: Float[Tensor, "batch target d_model"],
         memory: Float[Tensor, "batch source d_model"],
-        keep: Bool[Tensor, "batch source"] | None,
+        real: Bool[Tensor, "batch source"] | None,
         states: list[State],
     ) -> tuple[Float[Tensor, "batch target d_model"], Weights, list[State]]:
         """Read the target, then attend for every token of it; see `BahdanauDecoder.forward`."""
         s, states = self.stack(y, states)
-        c, weights = self.context(s, memory, keep)
+        c, weights = self.context(s, memory, real)
         return torch.tanh(self.W_c(torch.cat([c, s], dim=-1))), weights, states

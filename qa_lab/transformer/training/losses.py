@@ -18,40 +18,40 @@ from qa_lab.transformer._precision import at_least_float32
 def cross_entropy(
     logits: Float[Tensor, "batch length vocab"],
     targets: Int[Tensor, "batch length"],
-    keep: Bool[Tensor, "batch length"] | None = None,
+    real: Bool[Tensor, "batch length"] | None = None,
 ) -> Float[Tensor, ""]:
     r"""Average the surprise at the real target tokens.
 
-    $$ loss = -\frac{1}{\sum_{bt} keep_{bt}} \sum_{bt} keep_{bt} \log p_{bt, target_{bt}},
+    $$ loss = -\frac{1}{\sum_{bt} real_{bt}} \sum_{bt} real_{bt} \log p_{bt, target_{bt}},
        p = softmax_{vocab}(logits) $$
 
     Args:
         logits: Dimensionless.
-        targets: Token ids. Where `keep` is False their value does not matter.
-        keep: True where the target is a real token. None: everywhere.
+        targets: Token ids. Where `real` is False their value does not matter.
+        real: True where the target is a real token. None: everywhere.
 
     Returns:
         The loss, in nats per real token: the mean over all tokens, not over sequences' means.
 
     Raises:
-        TypeError: `keep` is not Boolean, or the targets are not whole numbers.
+        TypeError: `real` is not Boolean, or the targets are not whole numbers.
         ValueError: There is no real token, a real target lies outside the vocabulary (so -100 is
             refused, which PyTorch would skip without a word), or the shapes do not fit.
     """
-    logits, targets = real_predictions(logits, targets, keep)
+    logits, targets = real_predictions(logits, targets, real)
     return F.cross_entropy(logits, targets)
 
 
 def smoothed_cross_entropy(
     logits: Float[Tensor, "batch length vocab"],
     targets: Int[Tensor, "batch length"],
-    keep: Bool[Tensor, "batch length"] | None = None,
+    real: Bool[Tensor, "batch length"] | None = None,
     *,
     smoothing: float = 0.1,
 ) -> Float[Tensor, ""]:
     r"""Average the surprise at targets that are not quite sure of themselves.
 
-    $$ loss = -\frac{1}{\sum_{bt} keep_{bt}} \sum_{bt} keep_{bt} \sum_v q_{btv} \log p_{btv},
+    $$ loss = -\frac{1}{\sum_{bt} real_{bt}} \sum_{bt} real_{bt} \sum_v q_{btv} \log p_{btv},
        q_{btv} = (1 - \epsilon) [v = target_{bt}] + \frac{\epsilon}{vocab} $$
 
     The uniform share goes to the whole vocabulary, the target included: the target's probability is
@@ -62,8 +62,8 @@ def smoothed_cross_entropy(
 
     Args:
         logits: Dimensionless.
-        targets: Token ids. Where `keep` is False their value does not matter.
-        keep: True where the target is a real token. None: everywhere.
+        targets: Token ids. Where `real` is False their value does not matter.
+        real: True where the target is a real token. None: everywhere.
         smoothing: epsilon, the probability moved to the uniform distribution, dimensionless, in
             [0, 1]. 0 is `cross_entropy`.
 
@@ -71,11 +71,11 @@ def smoothed_cross_entropy(
         The loss, in nats per real token.
 
     Raises:
-        TypeError: `keep` is not Boolean, or the targets are not whole numbers.
+        TypeError: `real` is not Boolean, or the targets are not whole numbers.
         ValueError: As for `cross_entropy`, or `smoothing` lies outside [0, 1].
     """
     check_smoothing(smoothing)
-    logits, targets = real_predictions(logits, targets, keep)
+    logits, targets = real_predictions(logits, targets, real)
     return F.cross_entropy(logits, targets, label_smoothing=smoothing)
 
 
@@ -116,42 +116,42 @@ def check_smoothing(smoothing: float) -> None:
 def real_predictions(
     logits: Float[Tensor, "batch length vocab"],
     targets: Int[Tensor, "batch length"],
-    keep: Bool[Tensor, "batch length"] | None = None,
+    real: Bool[Tensor, "batch length"] | None = None,
 ) -> tuple[Float[Tensor, "token vocab"], Int[Tensor, " token"]]:
     """Line up the real target tokens, of all sequences, with their logits.
 
     Args:
         logits: Dimensionless.
         targets: Token ids.
-        keep: True where the target is a real token. None: everywhere.
+        real: True where the target is a real token. None: everywhere.
 
     Returns:
         Logits, in float32 at least, and targets of the real tokens, at least one.
 
     Raises:
-        TypeError: `keep` is not Boolean, or the targets are not whole numbers.
+        TypeError: `real` is not Boolean, or the targets are not whole numbers.
         ValueError: There is no real token, a real target lies outside the vocabulary, or the shapes
             do not fit.
     """
-    mask = targets if keep is None else keep
-    if keep is not None and keep.dtype != torch.bool:  # 0 and 1 would be taken for row numbers
-        raise TypeError(f"keep must be torch.bool, True = a real token; got {keep.dtype}.")
+    mask = targets if real is None else real
+    if real is not None and real.dtype != torch.bool:  # 0 and 1 would be taken for row numbers
+        raise TypeError(f"real must be torch.bool, True = a real token; got {real.dtype}.")
     check_ids(targets, "targets")
     if not logits.shape[:-1] == targets.shape == mask.shape:
         raise ValueError(
             f"logits [batch length vocab] = {list(logits.shape)}, targets [batch length] = "
-            f"{list(targets.shape)} and keep = {list(mask.shape)} do not fit together."
+            f"{list(targets.shape)} and real = {list(mask.shape)} do not fit together."
         )
-    if keep is None:
+    if real is None:
         logits, targets = logits.flatten(0, 1), targets.flatten()
     else:
-        logits, targets = logits[keep], targets[keep]
+        logits, targets = logits[real], targets[real]
     if not len(targets):
-        raise ValueError("no real target token to average over: keep is False everywhere.")
+        raise ValueError("no real target token to average over: real is False everywhere.")
     low, high = (int(end) for end in targets.aminmax())
     if low < 0 or high >= logits.shape[-1]:
         raise ValueError(
             f"targets must lie in 0..{logits.shape[-1] - 1}, the vocabulary; got {low}..{high}. "
-            "Mark padding with keep, not with an id."
+            "Mark padding with real, not with an id."
         )
     return at_least_float32(logits), targets.long()

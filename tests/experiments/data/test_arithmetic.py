@@ -14,7 +14,7 @@ def test_parity_counts_ones(lengths):
     whole = parity(generator(0), batch=203, lengths=lengths)
     prefixes = running_parity(generator(0), batch=203, lengths=lengths)
     assert_identical(whole.ids, prefixes.ids)
-    assert_identical(whole.keep, prefixes.keep)
+    assert_identical(whole.real, prefixes.real)
     seen = set()
     for ids, keep, label, labels in zip(
         *(t.tolist() for t in whole), prefixes.labels.tolist(), strict=True
@@ -46,7 +46,7 @@ def test_the_seed_decides_the_bits(make):
 def test_modular_addition_has_each_sum_once(modulus):
     train, held_out = modular_addition(generator(0), modulus=modulus, train_fraction=0.3)
     assert len(train.ids) == round(0.3 * modulus**2)
-    assert train.keep.all() and held_out.keep.all() and train.keep.shape == train.ids.shape
+    assert train.real.all() and held_out.real.all() and train.real.shape == train.ids.shape
     seen = set()
     for part in (train, held_out):
         for (a, plus, b, equals), c in zip(part.ids.tolist(), part.label.tolist(), strict=True):

@@ -61,7 +61,7 @@ def test_all_words_of_a_length_are_equally_likely(n_types, max_depth):
     kind = {"n_types": n_types, "max_depth": max_depth, "lengths": range(2, 7, 2)}
     drawn = brackets.bracket_words(generator(0), batch=12_000, **kind)
     assert drawn.ids.shape == (12_000, 8)
-    assert_identical(drawn.keep, drawn.ids != PAD)
+    assert_identical(drawn.real, drawn.ids != PAD)
     counts = Counter()
     for ids in drawn.ids.tolist():
         end = ids.index(END)
@@ -83,7 +83,7 @@ def test_long_words_are_well_nested(lengths, max_depth):
         generator(0), batch=67, n_types=3, max_depth=max_depth, lengths=lengths
     )
     deepest = 0
-    for ids, keep in zip(drawn.ids.tolist(), drawn.keep.sum(1).tolist(), strict=True):
+    for ids, keep in zip(drawn.ids.tolist(), drawn.real.sum(1).tolist(), strict=True):
         text = ids[1 : keep - 1]
         assert stack_after(text, 3, max_depth) == [] and ids[keep - 1] == END
         deepest = max(deepest, *(len(stack_after(text[:t], 3, 99)) for t in range(len(text))))
@@ -245,7 +245,7 @@ def test_the_closing_bracket_is_what_a_stack_says(n_types, max_depth, lengths):
 
 def test_every_closing_bracket_is_asked_for_alike():
     batch = brackets.closing_bracket(generator(0), batch=9000, n_types=1, max_depth=1, lengths=6)
-    counts = Counter(batch.keep.sum(1).tolist())
+    counts = Counter(batch.real.sum(1).tolist())
     assert set(counts) == {1, 3, 5}
     assert all(abs(count - 3000) < 5 * 2000**0.5 for count in counts.values())
 

@@ -21,9 +21,9 @@ def test_characters_are_numbered_from_the_first_symbol():
 def test_targets_stand_between_start_and_end():
     pairs = LETTERS.pairs(["ab", "c"], ["c", "bba"])
     assert pairs.source.tolist() == [[3, 4], [5, 0]]
-    assert pairs.source_keep.tolist() == [[True, True], [True, False]]
+    assert pairs.source_real.tolist() == [[True, True], [True, False]]
     assert pairs.target.tolist() == [[1, 5, 2, 0, 0], [1, 4, 4, 3, 2]]
-    assert pairs.target_keep.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
+    assert pairs.target_real.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
     assert LETTERS.decode(pairs.target) == ["c", "bba"]
 
 

@@ -42,7 +42,7 @@ def test_rows_are_drawn_whole_and_evenly():
     drawn = draw_rows(generator(0), data, batch=5000)
     assert isinstance(drawn, Labelled) and drawn.ids.shape == (5000, 3)
     assert_identical(drawn.label, drawn.ids[:, 0] * 10)
-    assert_identical(drawn.keep, drawn.ids > 1)
+    assert_identical(drawn.real, drawn.ids > 1)
     counts = torch.bincount(drawn.label // 10, minlength=5)
     assert ((counts - 1000).abs() < 5 * (5000 * 0.2 * 0.8) ** 0.5).all()  # 5 standard errors
 

@@ -127,7 +127,7 @@ def test_the_days_are_the_hundred_years_that_two_digits_can_tell():
 def test_the_task_translates_to_iso(forms):
     batch = date_conversion(generator(0), batch=997, forms=forms)
     sources, targets = VOCABULARY.decode(batch.source), VOCABULARY.decode(batch.target)
-    assert batch.target.shape == (997, 12) and batch.target_keep.all()
+    assert batch.target.shape == (997, 12) and batch.target_real.all()
     assert (batch.target[:, 0] == START).all() and (batch.target[:, -1] == END).all()
     used = set()
     for source, target in zip(sources, targets, strict=True):
@@ -136,7 +136,7 @@ def test_the_task_translates_to_iso(forms):
         used |= {name for name, form in forms.items() if form(date(year, month, day)) == source}
     assert used == set(forms)
     assert len({target[:4] for target in targets}) > 95
-    assert batch.source_keep.sum(1).tolist() == [len(source) for source in sources]
+    assert batch.source_real.sum(1).tolist() == [len(source) for source in sources]
 
 
 def test_english_is_the_default():

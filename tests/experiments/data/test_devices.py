@@ -25,6 +25,7 @@ from qa_lab.transformer.attention import (
     orthogonal_directions,
     random_rotations,
 )
+from tests.comparing import assert_identical
 from tests.elsewhere import CPU, CUDA, elsewhere, far_generator
 
 some = {"batch": 5, "n_symbols": 4, "lengths": range(2, 7)}
@@ -85,7 +86,9 @@ def drawn_there_and_here(make):
         there = [x for x in tree_leaves(make(far_generator(3))) if isinstance(x, Tensor)]
         places = [x.device for x in there]
         there = [x.cpu() for x in there]
-    assert here and all(torch.equal(*pair) for pair in zip(there, here, strict=True))
+    for ours, theirs in zip(there, here, strict=True):
+        assert_identical(ours, theirs, because="both are drawn from one seed")
+    assert here
     return places
 
 

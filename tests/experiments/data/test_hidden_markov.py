@@ -140,7 +140,7 @@ def test_an_open_next_state_has_no_closed_form():
 def test_drawn_text_has_the_right_frequencies_from_the_first_symbol_on(kind):
     source = SOURCES[kind]()
     drawn = source.draw(generator(1), batch=10_000, length=5)
-    assert drawn.ids.shape == (10_000, 6) and drawn.keep.all() and (drawn.ids[:, 0] == START).all()
+    assert drawn.ids.shape == (10_000, 6) and drawn.real.all() and (drawn.ids[:, 0] == START).all()
     for begin in (1, 3):
         window = drawn.ids[:, begin : begin + 3] - 3
         for text in itertools.product(range(source.n_symbols), repeat=3):

@@ -15,7 +15,7 @@ from tests.comparing import assert_differs, assert_identical
 
 def test_the_answer_is_what_followed_the_last_token_before():
     batch = task.induction(generator(0), batch=2003, n_symbols=5, length=6)
-    assert batch.ids.shape == batch.keep.shape == (2003, 6) and batch.keep.all()
+    assert batch.ids.shape == batch.real.shape == (2003, 6) and batch.real.all()
     places, pairs = Counter(), Counter()
     for ids, label in zip(batch.ids.tolist(), batch.label.tolist(), strict=True):
         assert set(ids) <= set(range(3, 8)) and ids.count(ids[-1]) == 2

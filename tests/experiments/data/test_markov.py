@@ -111,7 +111,7 @@ def test_the_best_predictor_is_bayes_rule(n, order):
 def test_drawn_text_has_the_right_frequencies_from_the_first_symbol_on(n, order):
     source = random_source(n, order)
     drawn = source.draw(generator(1), batch=20_000, length=order + 3)
-    assert drawn.ids.shape == (20_000, order + 4) and drawn.keep.all()
+    assert drawn.ids.shape == (20_000, order + 4) and drawn.real.all()
     assert (drawn.ids[:, 0] == START).all()
     blocks = block_probabilities(source, dirichlet(generator(0), n**order, n, 0.7), order + 1)
     symbols = drawn.ids[:, 1:] - 3

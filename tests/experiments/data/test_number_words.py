@@ -159,7 +159,7 @@ def test_the_task_translates(source, target):
     )  # fmt: skip
     assert sources == [source(n) for n in numbers] and targets == [target(n) for n in numbers]
     assert max(numbers) > 900_000 and len(set(numbers)) > 60
-    for ids, text, keep in zip(batch.target, targets, batch.target_keep, strict=True):
+    for ids, text, keep in zip(batch.target, targets, batch.target_real, strict=True):
         assert ids[len(text) + 1] == END and (ids[len(text) + 2 :] == PAD).all()
         assert keep.sum() == len(text) + 2
 

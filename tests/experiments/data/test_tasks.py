@@ -19,7 +19,7 @@ def test_sequence_tasks_have_the_right_answers(make, lengths):
     longest = 5 if lengths == 5 else 7
     assert batch.source.shape == (67, longest) and batch.target.shape == (67, longest + 2)
     seen = set()
-    for source, keep, target, target_keep in zip(*(t.tolist() for t in batch), strict=True):
+    for source, keep, target, target_real in zip(*(t.tolist() for t in batch), strict=True):
         n = sum(keep)
         seen.add(n)
         symbols = source[:n]
@@ -28,7 +28,7 @@ def test_sequence_tasks_have_the_right_answers(make, lengths):
         assert all(tasks.FIRST_SYMBOL <= s < tasks.vocab_size(11) for s in symbols)
         answer = [tasks.START, *ANSWERS[make](symbols), tasks.END]
         assert target == answer + [tasks.PAD] * (longest - n)
-        assert target_keep == [True] * (n + 2) + [False] * (longest - n)
+        assert target_real == [True] * (n + 2) + [False] * (longest - n)
     assert seen == ({5} if lengths == 5 else {1, 4, 7})
 
 
@@ -45,7 +45,7 @@ def test_empty_sequences_are_refused(lengths):
 
 def test_associative_recall_asks_for_one_of_its_keys():
     batch = tasks.associative_recall(tasks.generator(0), batch=199, n_keys=7, n_values=5, n_pairs=3)
-    assert batch.ids.shape == (199, 7) and batch.keep.all()
+    assert batch.ids.shape == (199, 7) and batch.real.all()
     asked = Counter()
     for ids, label in zip(batch.ids.tolist(), batch.label.tolist(), strict=True):
         keys, values, query = ids[0:-1:2], ids[1:-1:2], ids[-1]
@@ -105,7 +105,7 @@ def test_recall_of_nothing_is_refused(count):
     right = {"batch": 2, "n_keys": 3, "n_values": 2, "n_pairs": 2}
     with pytest.raises(ValueError, match=f"{count} must be 1 or more; got 0"):
         tasks.associative_recall(tasks.generator(0), **(right | {count: 0}))
-    assert tasks.associative_recall(tasks.generator(0), **(right | {count: 1})).keep.all()
+    assert tasks.associative_recall(tasks.generator(0), **(right | {count: 1})).real.all()
 
 
 @pytest.mark.parametrize("count", ["batch", "vocab", "length"])

@@ -319,6 +319,11 @@ def test_a_score_bias_needs_an_attention_that_takes_one(size, attend, name):
         MultiHeadAttention(size.d_model, size.head, attend=attend, score_bias=Alibi(size.head))
 
 
+def test_a_function_of_torch_that_does_not_say_what_it_takes_is_let_in(size):
+    attend, bias = F.scaled_dot_product_attention, Alibi(size.head)
+    assert MultiHeadAttention(size.d_model, size.head, attend=attend, score_bias=bias)
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -16,6 +16,7 @@ from qa_lab.transformer.decoding import (
 )
 from qa_lab.transformer.models import Transformer
 from qa_lab.transformer.models.presets import gpt2
+from tests.comparing import assert_identical
 from tests.elsewhere import CUDA, elsewhere, far_generator, model_there, there
 
 HOW = {"end_id": 3, "pad_id": 0, "max_new_tokens": 5}
@@ -60,7 +61,8 @@ def test_greedy_texts(language_model, cached):
     expected = generate(LanguageReader(language_model, cached=cached), PROMPT, **how)
     for lengths in (LENGTHS, there(LENGTHS)):
         reader, how = reader_there(language_model, cached), HOW | {"prompt_lengths": lengths}
-        assert torch.equal(written_there(lambda: generate(reader, there(PROMPT), **how)), expected)  # noqa: B023
+        ids = written_there(lambda: generate(reader, there(PROMPT), **how))  # noqa: B023
+        assert_identical(ids, expected)
 
 
 @pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
@@ -69,9 +71,8 @@ def test_sampled_texts(language_model, generator):
     sampler = Sampler(GENERATORS["here"](3), **kind)
     expected = generate(LanguageReader(language_model), PROMPT, sampler, **HOW)
     sampler, reader = Sampler(generator(3), **kind), reader_there(language_model)
-    assert torch.equal(
-        written_there(lambda: generate(reader, there(PROMPT), sampler, **HOW)), expected
-    )
+    ids = written_there(lambda: generate(reader, there(PROMPT), sampler, **HOW))
+    assert_identical(ids, expected)
 
 
 @pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
@@ -79,15 +80,15 @@ def test_a_token_for_logits_of_the_cpu(generator):
     logits = torch.randn(50, 17)
     expected = Sampler(GENERATORS["here"](3))(logits)
     with elsewhere():
-        assert torch.equal(Sampler(generator(3))(logits), expected)
-        assert torch.equal(greedy(there(logits)).cpu(), greedy(logits))
+        assert_identical(Sampler(generator(3))(logits), expected)
+        assert_identical(greedy(there(logits)).cpu(), greedy(logits))
 
 
 def test_texts_by_beam(language_model):
     expected = beam_search(LanguageReader(language_model), PROMPT, beam=3, **HOW)
     reader = reader_there(language_model)
     ids = written_there(lambda: beam_search(reader, there(PROMPT), beam=3, **HOW).ids)
-    assert torch.equal(ids, expected.ids)
+    assert_identical(ids, expected.ids)
 
 
 @pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
@@ -100,7 +101,7 @@ def test_speculative_texts(language_model, small_language_model, generator, kind
         expected = speculative(*map(LanguageReader, models), row, rng, **how)
         readers, prompt = [reader_there(model) for model in models], there(row)
         ids = written_there(lambda: speculative(*readers, prompt, far, **how).ids)  # noqa: B023
-        assert torch.equal(ids, expected.ids)
+        assert_identical(ids, expected.ids)
         guessed += expected.guessed
     assert guessed
 
@@ -115,4 +116,4 @@ def test_translations():
         reader = TranslationReader(far, there(source))
         return beam_search(reader, there(start), beam=2, **HOW).ids
 
-    assert torch.equal(written_there(search), expected.ids)
+    assert_identical(written_there(search), expected.ids)

@@ -22,6 +22,7 @@ from qa_lab.transformer.decoding import (
 )
 from qa_lab.transformer.decoding.sampling import draw
 from qa_lab.transformer.decoding.speculation import check_guesses
+from tests.comparing import assert_identical
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
@@ -66,7 +67,7 @@ def test_a_nucleus_of_fifty_thousand_tokens_holds_its_share(dtype, p):
     kept = keep_top_p(logits, p)
     assert kept.dtype == dtype
     inside = kept > -torch.inf
-    assert torch.equal(kept[inside], logits[inside])
+    assert_identical(kept[inside], logits[inside], because="what is kept is copied")
     share = logits.double().softmax(-1)
     for row, mask in zip(share, inside, strict=True):
         assert row[mask].sum() >= p - 1e-5
@@ -98,7 +99,7 @@ def test_tokens_are_drawn_as_from_float32(dtype):
         Sampler(Generator().manual_seed(0), top_k=40, top_p=0.9)(x)
         for x in (logits, logits.float())
     ]
-    assert torch.equal(*drawn)
+    assert_identical(*drawn)
 
 
 def test_no_token_of_probability_zero_is_drawn():
@@ -179,7 +180,7 @@ def test_speculation_in_half_precision_is_greedy_in_half_precision(dtype):
         done = speculative(
             Table(table), Table(other), prompt, Generator(), guesses=3, distribution=greedily, **how
         )
-        assert torch.equal(done.ids, generate(Table(table), prompt, **how))
+        assert_identical(done.ids, generate(Table(table), prompt, **how))
 
 
 WRONG = {

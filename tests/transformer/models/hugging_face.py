@@ -12,7 +12,7 @@ def with_torchs_norms(model, eps):
     """Put PyTorch's RMSNorm in the place of theirs, which rounds."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if type(child).__name__.endswith("RMSNorm") and type(child) is not nn.RMSNorm:
+            if type(child).__name__ in ("LlamaRMSNorm", "MistralRMSNorm", "T5LayerNorm"):
                 norm = nn.RMSNorm(len(child.weight), eps=eps, dtype=torch.float64)
                 norm.weight = child.weight
                 setattr(module, name, norm)

@@ -34,6 +34,7 @@ from qa_lab.transformer.models import (
     SegmentRecurrence,
     Transformer,
     earlier,
+    one_page,
     pre_norm,
     presets,
     two_streams,
@@ -85,6 +86,7 @@ IN_ORDER = partial(two_streams, see=earlier(ORDER), content_sees=earlier(ORDER, 
 
 MODELS = {
     "gpt2": (partial(presets.gpt2, *SIZES, max_length=LENGTH), ONE),
+    "GPT2 on one page": (partial(one_page.GPT2, *SIZES, LENGTH), ONE),
     "llama": (partial(presets.llama, *SIZES, n_kv_heads=1), ONE),
     "tied llama": (partial(presets.llama, *SIZES, tied=True), ONE),
     "original": (partial(presets.original, *SIZES), TWO),

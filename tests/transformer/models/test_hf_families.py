@@ -34,6 +34,8 @@ from qa_lab.transformer.positions import (
     no_positions,
     sinusoidal_positions,
 )
+from tests import comparing
+from tests.comparing import assert_differs
 from tests.transformer.models.hugging_face import (
     Float64Angles,
     with_float64_sinusoids,
@@ -79,11 +81,7 @@ def norm(ours, theirs):
 def assert_same(found, expected):
     spread = expected.std()
     assert 0.1 < spread < 10, f"logits with a standard deviation of {spread} would hide errors"
-    assert (found - expected).abs().max() <= 1e-9
-
-
-def assert_far(found, expected):
-    assert (found - expected).abs().max() >= 1e-2
+    comparing.assert_same(found, expected, within=1e-10)
 
 
 def in_pieces(read, ids, real, sizes):
@@ -107,7 +105,7 @@ def assert_language_models_agree(ours, theirs, window=None):
         for sizes in PIECES:
             read = partial(ours, cache=ours.new_cache(window))
             assert_same(in_pieces(read, ids, tokens, sizes)[counted], expected)
-            assert_far(in_pieces(forgetful(ours), ids, tokens, sizes)[counted], expected)
+            assert_differs(in_pieces(forgetful(ours), ids, tokens, sizes)[counted], expected)
 
 
 def write(model, prompt, window=None):
@@ -235,7 +233,7 @@ def test_another_bloom_is_far_from_bloom(their_bloom, change):
     cut = one_after_the_other if change == "heads one after the other" else per_head
     copy(bloom_pairs(ours, theirs, cut), ours)
     ids = torch.randint(BLOOMS[0]["vocab_size"], (3, LENGTH))
-    assert_far(ours(ids), theirs(ids).logits)
+    assert_differs(ours(ids), theirs(ids).logits)
 
 
 @torch.no_grad()
@@ -337,7 +335,7 @@ def test_another_mistral_is_far_from_mistral(change):
     theirs, ours = their_mistral(**MISTRALS[0]), BROKEN_MISTRALS[change]()
     copy(mistral_pairs(ours, theirs), ours)
     ids = torch.randint(MISTRALS[0]["vocab_size"], (3, LENGTH))
-    assert_far(ours(ids), theirs(ids).logits)
+    assert_differs(ours(ids), theirs(ids).logits)
 
 
 @torch.no_grad()
@@ -346,7 +344,7 @@ def test_a_cache_with_another_window_than_the_model_is_far_from_mistral():
     copy(mistral_pairs(ours, theirs), ours)
     ids = torch.randint(MISTRALS[0]["vocab_size"], (3, LENGTH))
     read = partial(ours, cache=ours.new_cache(4))
-    assert_far(in_pieces(read, ids, None, PIECES[0]), theirs(ids).logits)
+    assert_differs(in_pieces(read, ids, None, PIECES[0]), theirs(ids).logits)
 
 
 @torch.no_grad()
@@ -466,11 +464,11 @@ def test_marian_is_marian(size):
         masks = dict(attention_mask=source_real.long(), decoder_attention_mask=counted.long())
         expected = theirs(source, decoder_input_ids=target, **masks).logits[counted]
         assert_same(ours(source, target, source_real, real)[counted], expected)
-        assert_far(ours(source, target, None, real)[counted], expected)
+        assert_differs(ours(source, target, None, real)[counted], expected)
         for sizes in PIECES:
             found = in_pieces(partial(read, cache=ours.new_cache()), target, real, sizes)
             assert_same(found[counted], expected)
-            assert_far(in_pieces(forgetful(read), target, real, sizes)[counted], expected)
+            assert_differs(in_pieces(forgetful(read), target, real, sizes)[counted], expected)
 
 
 BROKEN_MARIANS = {
@@ -489,7 +487,7 @@ def test_another_marian_is_far_from_marian(change):
     copy(marian_pairs(ours, theirs), ours)
     source, real, target = translation(MARIANS[0]["vocab_size"])
     expected = theirs(source, real.long(), target).logits
-    assert_far(ours(source, target, real), expected)
+    assert_differs(ours(source, target, real), expected)
 
 
 @torch.no_grad()
@@ -498,7 +496,7 @@ def test_marian_without_its_bias_is_far_from_marian():
     copy(marian_pairs(ours, theirs), ours)
     ours.unembedding.bias.zero_()
     source, real, target = translation(MARIANS[0]["vocab_size"])
-    assert_far(ours(source, target, real), theirs(source, real.long(), target).logits)
+    assert_differs(ours(source, target, real), theirs(source, real.long(), target).logits)
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from qa_lab.transformer.models.presets import (
     llama,
     original,
 )
+from tests.transformer.models.hugging_face import Float64Angles, with_torchs_norms
 
 LENGTHS = torch.tensor([7, 2, 5])
 # The issue's own bounds on the largest difference of two logits.
@@ -123,28 +124,6 @@ def llama_pairs(ours, theirs, tied):
             (mine.feed_forward_norm.gain, block.post_attention_layernorm.weight),
         ]
     return pairs
-
-
-def with_torchs_norms(llama, eps):
-    """Put PyTorch's RMSNorm in the place of theirs, which rounds to float32 whatever the model."""
-    for module in list(llama.modules()):
-        for name, child in list(module.named_children()):
-            if type(child).__name__ == "LlamaRMSNorm":
-                norm = torch.nn.RMSNorm(len(child.weight), eps=eps, dtype=torch.float64)
-                norm.weight = child.weight
-                setattr(module, name, norm)
-
-
-class Float64Angles(torch.nn.Module):
-    """In the place of their rotary table, which rounds to float32 whatever the model."""
-
-    def __init__(self, base, d_k):
-        super().__init__()
-        self.frequency = base ** (-torch.arange(0, d_k, 2, dtype=torch.float64) / d_k)
-
-    def forward(self, x, position_ids):
-        angle = (position_ids[..., None] * self.frequency).repeat(1, 1, 2)
-        return angle.cos(), angle.sin()
 
 
 def bert_pairs(ours, theirs):

@@ -13,6 +13,7 @@ from qa_lab.transformer.layers import GatedFeedForward, gelu_tanh
 from qa_lab.transformer.models.presets import T5_SMALL, t5
 from qa_lab.transformer.positions import T5Bias
 from tests.comparing import assert_identical
+from tests.transformer.models.hugging_face import with_torchs_norms
 
 SIZES = [
     dict(vocab_size=31, d_model=24, n_heads=3, d_ff=13, n_layers=2, d_k=5),
@@ -54,16 +55,6 @@ def pairs(ours, theirs, gated):
         table = other.block[0].layer[0].SelfAttention.relative_attention_bias.weight
         found.append((own.score_bias.W_R, table))
     return found
-
-
-def with_torchs_norms(model, eps):
-    """Put PyTorch's RMSNorm in the place of theirs, which rounds to float32 whatever the model."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if type(child).__name__ == "T5LayerNorm":
-                norm = torch.nn.RMSNorm(len(child.weight), eps=eps)
-                norm.weight = child.weight
-                setattr(module, name, norm)
 
 
 @torch.no_grad()

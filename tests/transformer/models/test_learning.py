@@ -10,8 +10,8 @@ from qa_lab.transformer.training import cross_entropy
 
 
 def loss(model, batch):
-    logits = model(batch.source, batch.target[:, :-1], batch.source_keep, batch.target_keep[:, :-1])
-    return cross_entropy(logits, batch.target[:, 1:], batch.target_keep[:, 1:])
+    logits = model(batch.source, batch.target[:, :-1], batch.source_real, batch.target_real[:, :-1])
+    return cross_entropy(logits, batch.target[:, 1:], batch.target_real[:, 1:])
 
 
 def rows(ids):
@@ -38,7 +38,7 @@ def test_the_transformer_learns_to_reverse_ragged_sequences():
     new = torch.tensor([row not in seen for row in rows(batch.source)])
     assert new.sum() > 200
     answers = generate(
-        TranslationReader(model, batch.source[new], batch.source_keep[new]),
+        TranslationReader(model, batch.source[new], batch.source_real[new]),
         torch.full((int(new.sum()), 1), tasks.START),
         end_id=tasks.END,
         pad_id=tasks.PAD,

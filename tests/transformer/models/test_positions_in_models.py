@@ -34,10 +34,10 @@ from qa_lab.transformer.positions import (
     rotate_halves,
     rotate_interleaved,
 )
+from tests.comparing import assert_differs, assert_same
 
 VOCAB, D_MODEL, HEADS, D_FF, LAYERS = 29, 24, 3, 13, 2
 SHAPE = (VOCAB, D_MODEL, HEADS, D_FF, LAYERS)
-SAME, FAR = 1e-12, 1e-2
 
 
 def inside(**options):
@@ -71,19 +71,21 @@ EVERY_KIND = pytest.mark.parametrize("kind", POSITIONS)
 LENGTHS = pytest.mark.parametrize(("source_length", "target_length"), [(12, 7), (4, 11), (1, 5)])
 
 
-def gap(found, expected):
-    return (found - expected).abs().max().item()
-
-
 def ids(length):
     return torch.randint(VOCAB, (3, length))
 
 
-def leak(read, target):
-    """How far do the first three logits move when the rest of the text changes, or is not there?"""
-    first, other = read(target)[:, :3], target.clone()
+def first_three(read, target):
+    """Return the first three logits of a text, of the same with another end, and of its start."""
+    other = target.clone()
     other[:, 3:] = (target[:, 3:] + torch.randint(1, VOCAB, target[:, 3:].shape)) % VOCAB
-    return max(gap(read(other)[:, :3], first), gap(read(target[:, :3]), first))
+    return [read(ids)[:, :3] for ids in (target, other, target[:, :3])]
+
+
+def assert_causal(read, target):
+    logits, with_another_end, without_it = first_three(read, target)
+    assert_same(with_another_end, logits)
+    assert_same(without_it, logits)
 
 
 def in_pieces(read, target, new_cache):
@@ -93,11 +95,13 @@ def in_pieces(read, target, new_cache):
 
 
 def assert_causal_and_cached(model, read, target, looking_ahead):
-    assert leak(read, target) <= SAME
-    assert leak(looking_ahead, target) >= FAR
+    assert_causal(read, target)
+    logits, *others = first_three(looking_ahead, target)
+    for other in others:
+        assert_differs(other, logits)
     cache = model.new_cache()
-    assert gap(in_pieces(read, target, lambda: cache), read(target)) <= SAME
-    assert gap(in_pieces(read, target, model.new_cache), read(target)) >= FAR
+    assert_same(in_pieces(read, target, lambda: cache), read(target))
+    assert_differs(in_pieces(read, target, model.new_cache), read(target))
 
 
 def reads(model, source):
@@ -132,8 +136,8 @@ def test_padding_behind_the_source_does_not_count(kind, source_length, target_le
     longer = ids(source_length + 5)
     expected = model(longer[:, :source_length], target)
     real = real_tokens(torch.full((3,), source_length), source_length + 5)
-    assert gap(model(longer, target, real), expected) <= SAME
-    assert gap(model(longer, target), expected) >= FAR
+    assert_same(model(longer, target, real), expected)
+    assert_differs(model(longer, target), expected)
 
 
 def sharp(model):
@@ -152,15 +156,19 @@ def test_every_kind_tells_the_order_of_the_source_and_of_the_target(kind):
     source, target = ids(12), ids(7)
     model = sharp(Transformer(*SHAPE, **POSITIONS[kind]()))
     turned = source.roll(1, dims=1)  # not flipped: distances alone would not show that
-    assert gap(model(turned, target), model(source, target)) >= FAR
+    assert_differs(model(turned, target), model(source, target))
     swapped = target[:, [1, 0, 2, 3, 4, 5, 6]]
-    assert gap(model(source, swapped)[:, 2:], model(source, target)[:, 2:]) >= FAR
+    assert_differs(model(source, swapped)[:, 2:], model(source, target)[:, 2:])
     blind = Transformer(*SHAPE, positions=no_positions)
-    assert gap(blind(turned, target), blind(source, target)) <= SAME
+    assert_same(blind(turned, target), blind(source, target))
 
 
 def attending(attend):
     return partial(MultiHeadAttention, attend=attend)
+
+
+def tied(d_model, n_heads, attend=None):
+    return tie_query_and_key(MultiHeadAttention(d_model, n_heads, attend=attend))
 
 
 def hashing(causal):
@@ -171,11 +179,7 @@ def hashing(causal):
             self.generator.manual_seed(0)
             return super().forward(*inputs)
 
-    def make(d_model, n_heads):
-        attend = Repeated(4, 5, causal=causal, generator=torch.Generator())
-        return tie_query_and_key(MultiHeadAttention(d_model, n_heads, attend=attend))
-
-    return make
+    return lambda *sizes: tied(*sizes, Repeated(4, 5, causal=causal, generator=torch.Generator()))
 
 
 # What attends in the encoder, and in the decoder to the target itself.
@@ -205,13 +209,14 @@ def test_an_attention_of_the_target_with_itself_is_not_asked_about_the_source(
     options = dict(encoder=dict(attention=of_source))
     source, target = ids(source_length), ids(target_length)
     model = Transformer(*SHAPE, **options, decoder=dict(attention=of_target))
+    across = tied if kind == "hashing" else MultiHeadAttention
     plain = Transformer(
-        *SHAPE, **options, decoder=dict(attention=of_target, cross_attention=MultiHeadAttention)
+        *SHAPE, **options, decoder=dict(attention=of_target, cross_attention=across)
     )
     plain.load_state_dict(model.state_dict())
-    assert gap(model(source, target), plain(source, target)) <= SAME
+    assert_same(model(source, target), plain(source, target))
     if kind != "hashing":  # where a token is sorted depends on those after it
-        assert leak(partial(model, source), target) <= SAME
+        assert_causal(partial(model, source), target)
 
 
 @torch.no_grad()
@@ -222,4 +227,4 @@ def test_an_attention_within_one_sequence_that_is_asked_for_shows():
     model = Transformer(*SHAPE, decoder=dict(attention=of_target))
     asked = Transformer(*SHAPE, decoder=dict(attention=of_target, cross_attention=of_source))
     asked.load_state_dict(model.state_dict())
-    assert gap(asked(source, target), model(source, target)) >= FAR
+    assert_differs(asked(source, target), model(source, target))

@@ -108,7 +108,7 @@ def test_a_pool_and_a_network_of_ones_own_are_used(oracle):
 def test_what_cannot_be_read_is_refused():
     ids = torch.randint(VOCAB, (BATCH, LENGTH))
     classifier, lm = BagOfWords(VOCAB, CLASSES, D, D_FF), BagOfWordsLM(VOCAB, D, D_FF)
-    with pytest.raises(ValueError, match="row 1 of keep has no real token"):
+    with pytest.raises(ValueError, match="row 1 of real has no real token"):
         classifier(ids, torch.tensor([True, False, True])[:, None].expand(-1, LENGTH))
     with pytest.raises(ValueError, match=r"row 1 of keep .* pad on the right"):
         lm(ids, HOLES)

@@ -347,7 +347,7 @@ def test_what_cannot_be_read_is_refused():
     lm, classifier = RecurrentLM(VOCAB, 4, 1), RecurrentClassifier(VOCAB, CLASSES, 4, 1)
     left = REAL.flip(1)
     for read in lm, lm.read, classifier:
-        with pytest.raises(ValueError, match=r"row 0 of keep .* pad on the right"):
+        with pytest.raises(ValueError, match=r"row 0 of real .* pad on the right"):
             read(ids, left)
         with pytest.raises(ValueError, match=r"0\.\.16, the vocabulary"):
             read(ids + VOCAB)

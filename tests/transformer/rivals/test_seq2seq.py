@@ -233,7 +233,7 @@ def test_what_cannot_be_built_or_read_is_refused():
         model(source, target, SOURCE_KEEP.flip(1))
     with pytest.raises(ValueError, match="pad on the right"):
         model(source, target, SOURCE_KEEP, TARGET_KEEP.flip(1))
-    with pytest.raises(ValueError, match="row 0 of keep has no real token"):
+    with pytest.raises(ValueError, match="row 0 of real has no real token"):
         model(source, target, torch.zeros_like(SOURCE_KEEP))
     for ids in (source + VOCAB, target), (source, target + VOCAB):
         with pytest.raises(ValueError, match=r"0\.\.10, the vocabulary"):

@@ -158,7 +158,7 @@ def test_shapes_and_masks_that_do_not_fit_are_refused(targets):
     with pytest.raises(TypeError, match=r"torch\.bool, True = a real token; got torch\.int64"):
         go(logits, targets, torch.ones(3, 7, dtype=torch.long))
     with pytest.raises(
-        ValueError, match=r"\[3, 7, 17\], targets .* = \[3, 6\] and keep = \[3, 6\]"
+        ValueError, match=r"\[3, 7, 17\], targets .* = \[3, 6\] and real = \[3, 6\]"
     ):
         go(logits, targets[:, :6])
     with pytest.raises(ValueError, match=r"keep = \[3, 1\] do not fit together"):
