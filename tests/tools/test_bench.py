@@ -24,7 +24,7 @@ def test_the_bare_loop_writes_what_the_lab_writes():
     prompt = torch.randint(29, (1, 5))
     ours = generate(LanguageReader(model), prompt, end_id=None, pad_id=0, max_new_tokens=20)
     assert_identical(bare_loop(model)(prompt, 20), ours)
-    assert len(set(ours[0].tolist())) > 3
+    assert len(set(ours[0].tolist())) > 1
 
 
 WORDS = {"en": "A layer", "zh": "一层"}
