@@ -110,13 +110,12 @@ jitter-notebooks: $(READY)
 sample: $(READY)
 	@echo "== A sample of it again, as another processor would"
 	@$(PLAIN) $(BIN)/python -m tests.tools.machine
-	@$(PLAIN) $(UNIT) $(JITTER) -p tests.tools.sample --every 5 $(MECHANISMS)
+	@$(PLAIN) $(UNIT) -p tests.tools.sample --every 5 $(MECHANISMS)
 	@$(PLAIN) $(NBVAL) $$($(BIN)/python -m tests.tools.sample 3)
 
 build: $(READY)
 	@echo "== The site, in English and Chinese"
-	@$(BIN)/mkdocs build --strict -f mkdocs.yml
-	@$(BIN)/mkdocs build --strict -f mkdocs.zh.yml
+	@$(BIN)/python -m qa_lab.guide.build
 
 clean: ## remove the virtual environment and everything that was built
 	rm -rf .venv build .pytest_cache .ruff_cache .import_linter_cache

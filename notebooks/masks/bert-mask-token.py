@@ -630,6 +630,9 @@ def bare(x, sublayer, norm):
     return norm(sublayer(x))
 
 
+bare.final_norm = False
+
+
 def plain(stack, places, tokens):
     """The encoder as it is: the stream holds the tokens."""
     return stack(tokens)

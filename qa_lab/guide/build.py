@@ -1,14 +1,12 @@
 """Build the site: the English guide, then the Chinese one inside it, strictly.
 
-Both in one process, for much of the work is the same in either language, formulas and highlighted
-code above all, and is remembered.
+Both in one process, for much of the work is the same in either language, formulas and coloured
+code above all, and is remembered. `mkdocs build` and `mkdocs serve` do for one language.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from click import ClickException
 from mkdocs.__main__ import build_command
 
 from qa_lab.claims.notebooks import ROOT
@@ -23,10 +21,10 @@ def build(site: Path) -> None:
     for config, folder in (("mkdocs.yml", site), ("mkdocs.zh.yml", site / "zh")):
         options = ["--strict", "--config-file", str(ROOT / config), "--site-dir", str(folder)]
         try:
-            build_command(options, standalone_mode=False)
-        except ClickException as problem:
-            problem.show()
-            sys.exit(problem.exit_code)
+            build_command(options)
+        except SystemExit as end:  # as every command of MkDocs ends
+            if end.code:
+                raise
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from qa_lab.claims.manifest import LANGUAGES
 from qa_lab.claims.notebooks import ROOT
 from qa_lab.guide import code
 from qa_lab.guide.errors import PageError
-from qa_lab.guide.lab import MEASURING, MECHANISMS, Lab, questions_about
+from qa_lab.guide.lab import Lab, questions_about
 from qa_lab.guide.library import library
 from qa_lab.guide.maths import TexError, render
 from qa_lab.guide.numbers import subscripts
@@ -44,14 +44,13 @@ class LabDocstrings(griffe.Extension):
 
     def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **_: object) -> None:
         """Called once, when the whole package has been read."""
-        floors = [pkg[name] for name in (MECHANISMS, MEASURING) if name in pkg.members]
-        modules = [module for floor in floors for module in _modules(floor)]
+        manifest, lab = library(ROOT).manifest, Lab(pkg)
+        modules = [pkg.modules_collection[dotted] for dotted in lab.modules]
         for module in modules:
             for cls in module.classes.values():
                 if not cls.is_alias:
                     _list_fields(cls)
         names = Names(modules)
-        manifest, lab = library(ROOT).manifest, Lab(pkg.filepath.parent)
         for module in modules:
             read = lab.modules[module.path]
             for obj in _public(module):
@@ -96,15 +95,6 @@ class Names:
             return code
         page, here = (p.replace(".", "/") for p in (self._pages[name], seen_from.module.path))
         return f"[{code}]({relpath(page, dirname(here))}.md)"
-
-
-def _modules(package: griffe.Module) -> Iterator[griffe.Module]:
-    """The files that have a page: those of the rooms, but for the rooms' own faces."""
-    for module in package.modules.values():
-        if module.is_init_module:
-            yield from _modules(module)
-        elif not module.name.startswith("_"):
-            yield module
 
 
 def _public(obj: griffe.Object) -> Iterator[griffe.Object]:

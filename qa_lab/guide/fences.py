@@ -133,18 +133,15 @@ class Fences:
         return self._draw("broken", TOP, broken=self.library.broken)
 
     def _draw(self, template: str, root: str, **context: Any) -> str:
-        return (
-            _templates()
-            .get_template(f"{template}.html")
-            .render(
-                root=root,
-                language=self.language,
-                words=self.words,
-                manifest=self.library.manifest,
-                audit=self.library.audit,
-                library=self.library,
-                **context,
-            )
+        drawn = _templates().get_template(f"{template}.html")
+        return drawn.render(
+            root=root,
+            language=self.language,
+            words=self.words,
+            manifest=self.library.manifest,
+            audit=self.library.audit,
+            library=self.library,
+            **context,
         )
 
     def _row(self, claim: RecordedClaim) -> dict[str, Any]:

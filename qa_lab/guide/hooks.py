@@ -125,14 +125,6 @@ on_page_context = CombinedEvent(
 )
 
 
-@event_priority(100)  # before the search plugin writes its index
-def on_post_build(config: MkDocsConfig) -> None:
-    """Let a page be found by what else readers call its subject."""
-    shelf = _library(config)
-    entries = config.plugins["material/search"].search_index.entries
-    add_keywords(entries, shelf.vocabulary, shelf.manifest)
-
-
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     """A question that is not written yet stands in the navigation as text, not as a link."""
     note = escape(Words(_language(config))("unwritten"))
@@ -143,6 +135,14 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
         output,
         flags=re.DOTALL,
     )
+
+
+@event_priority(100)  # before the search plugin writes its index
+def on_post_build(config: MkDocsConfig) -> None:
+    """Let a page be found by what else readers call its subject."""
+    shelf = _library(config)
+    entries = config.plugins["material/search"].search_index.entries
+    add_keywords(entries, shelf.vocabulary, shelf.manifest, shelf.lab)
 
 
 def on_build_error(error: Exception) -> None:

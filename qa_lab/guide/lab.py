@@ -1,15 +1,17 @@
 """The lab as the guide sees it: its rooms, modules and public names, read and never imported.
 
 A room is a package of `qa_lab.transformer` or `qa_lab.experiments`. Its docstring begins with its
-title in both languages, `Attention · 注意力.`, and its `__init__` is its public face.
+title in both languages, `Attention · 注意力.`, and its `__init__` is its face: what it imports from
+the room's modules is what one imports from the room.
 """
 
-import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+
+import griffe
 
 from qa_lab.claims.manifest import Bilingual, Manifest, Question
 
@@ -27,7 +29,7 @@ class Module:
     dotted: str  # its name for an import
     summary: str  # the first sentence of its docstring
     public: tuple[str, ...]  # its own functions and classes, in the order of the file
-    imports: frozenset[str]  # the modules and rooms that it imports from, by their dotted names
+    imports: frozenset[str]  # all that it imports, by dotted names
 
     @property
     def name(self) -> str:
@@ -61,7 +63,9 @@ class Room:
 
     dotted: str
     title: Bilingual
+    about: str  # what the room holds, in a sentence or two
     modules: tuple[Module, ...]
+    face: Mapping[str, str]  # each name that one imports from the room, and the module it is of
 
     @property
     def name(self) -> str:
@@ -72,27 +76,27 @@ class Room:
 class Lab:
     """Every room of `qa_lab.transformer` and `qa_lab.experiments`."""
 
-    def __init__(self, package: Path):
-        self.package = package
+    def __init__(self, package: griffe.Module):
+        self._package = package
+
+    @classmethod
+    def below(cls, root: Path) -> "Lab":
+        """Read the package `qa_lab` in a folder."""
+        loader = griffe.GriffeLoader(search_paths=[root], allow_inspection=False)
+        return cls(loader.load("qa_lab", try_relative_path=False))
 
     @cached_property
     def rooms(self) -> tuple[Room, ...]:
         """All rooms that have a module, each after those that it builds on."""
         rooms = []
-        for floor in (MECHANISMS, MEASURING):
-            faces = sorted((self.package / floor).rglob("__init__.py"))
-            found = {room.dotted: room for face in faces if (room := self._room(face)).modules}
-            needs = {
-                room.dotted: {
-                    other
-                    for module in room.modules
-                    for name in module.imports
-                    for other in (name, name.rpartition(".")[0])
-                    if other in found and other != room.dotted
-                }
+        for name in (MECHANISMS, MEASURING):
+            floor = self._package.members.get(name)
+            found = {room.dotted: room for room in _rooms(floor)} if floor else {}
+            imports = {
+                room.dotted: [name for module in room.modules for name in module.imports]
                 for room in found.values()
             }
-            rooms += [found[name] for name in building_order(needs)]
+            rooms += [found[name] for name in building_order(_needs(imports))]
         return tuple(rooms)
 
     @cached_property
@@ -109,19 +113,16 @@ class Lab:
             UnknownMechanism: There is no such mechanism.
         """
         where, _, what = name.partition(".")
-        modules = [m for m in self.modules.values() if m.room == f"qa_lab.{MECHANISMS}.{where}"]
-        if not modules:
-            raise UnknownMechanism(
-                f"There is no room qa_lab/{MECHANISMS}/{where} to have “{name}”."
-            )
-        for module in modules:
-            if what == module.name:
-                return module, None
-        for module in modules:
-            if what in module.public:
-                return module, what
-        has = ", ".join(public for module in modules for public in (module.name, *module.public))
-        raise UnknownMechanism(f"{modules[0].room} has no “{what}”. There are: {has}")
+        dotted = f"qa_lab.{MECHANISMS}.{where}"
+        [room] = [room for room in self.rooms if room.dotted == dotted] or [None]
+        if room is None:
+            raise UnknownMechanism(f"There is no room {dotted} to have “{name}”.")
+        if whole := self.modules.get(f"{dotted}.{what}"):
+            return whole, None
+        if what in room.face:
+            return self.modules[room.face[what]], what
+        has = ", ".join([*(module.name for module in room.modules), *room.face])
+        raise UnknownMechanism(f"{dotted} has no “{what}”. There are: {has}")
 
     def link(self, name: str) -> str:
         """Where a mechanism is documented, from the top of the site."""
@@ -133,18 +134,58 @@ class Lab:
         dotted = path.removesuffix(".py").replace("/", ".")
         return self.modules.get(f"qa_lab.{MECHANISMS}.{dotted}")
 
-    def _room(self, face: Path) -> Room:
-        dotted = ".".join(("qa_lab", *face.parent.relative_to(self.package).parts))
-        modules = {
-            f"{dotted}.{path.stem}": _read(path, f"{dotted}.{path.stem}")
-            for path in sorted(face.parent.glob("*.py"))
-            if not path.stem.startswith("_")
-        }
-        docstring = ast.get_docstring(ast.parse(face.read_text(encoding="utf-8"))) or dotted
-        english, _, chinese = docstring.splitlines()[0].rstrip(".").partition(" · ")
-        needs = {name: modules.keys() & module.imports for name, module in modules.items()}
-        order = tuple(modules[name] for name in building_order(needs))
-        return Room(dotted, Bilingual(english, chinese or english), order)
+
+def _rooms(package: griffe.Module) -> Iterator[Room]:
+    """A package of modules as a room, and the rooms within it."""
+    modules = [m for m in package.modules.values() if not m.name.startswith("_")]
+    within = {module.path: _module(module) for module in modules if not module.is_init_module}
+    if within:
+        needs = _needs({module.dotted: module.imports for module in within.values()})
+        title, _, about = _docstring(package).partition("\n\n")
+        english, _, chinese = title.rstrip(".").partition(" · ")
+        yield Room(
+            dotted=package.path,
+            title=Bilingual(english, chinese or english),
+            about=" ".join(about.split()),
+            modules=tuple(within[name] for name in building_order(needs)),
+            face={
+                name: of
+                for name, path in package.imports.items()
+                if (of := path.rpartition(".")[0]) in within and name in within[of].public
+            },
+        )
+    for module in modules:
+        if module.is_init_module:
+            yield from _rooms(module)
+
+
+def _module(module: griffe.Module) -> Module:
+    members = [member for member in module.members.values() if not member.is_alias]
+    return Module(
+        dotted=module.path,
+        summary=first_sentence(_docstring(module)),
+        public=tuple(
+            member.name
+            for member in members
+            if (member.is_function or member.is_class) and not member.name.startswith("_")
+        ),
+        imports=frozenset(module.imports.values()),
+    )
+
+
+def _docstring(module: griffe.Module) -> str:
+    return module.docstring.value if module.docstring else module.path
+
+
+def _needs(imports: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    """Which of these modules, or rooms, each imports from, given all that it imports."""
+
+    def home(name: str) -> str:
+        while name and name not in imports:
+            name = name.rpartition(".")[0]
+        return name
+
+    return {dotted: set(map(home, names)) - {"", dotted} for dotted, names in imports.items()}
 
 
 def building_order(needs: Mapping[str, Iterable[str]]) -> list[str]:
@@ -154,13 +195,21 @@ def building_order(needs: Mapping[str, Iterable[str]]) -> list[str]:
     what stands alone at the end.
     """
 
-    def below(name: str) -> Iterator[str]:
-        for other in sorted(needs[name]):
-            yield from below(other)
-            yield other
+    @cache
+    def below(name: str) -> frozenset[str]:
+        return frozenset().union(needs[name], *map(below, needs[name]))
 
-    names = sorted(needs, key=lambda name: (-len(set(below(name))), name))
-    return list(dict.fromkeys(other for name in names for other in (*below(name), name)))
+    order: dict[str, None] = {}
+
+    def build(name: str) -> None:
+        if name not in order:
+            for other in sorted(needs[name]):
+                build(other)
+            order[name] = None
+
+    for name in sorted(needs, key=lambda name: (-len(below(name)), name)):
+        build(name)
+    return list(order)
 
 
 def questions_about(manifest: Manifest, module: Module, name: str | None = None) -> list[Question]:
@@ -178,16 +227,3 @@ def first_sentence(docstring: str) -> str:
     """Up to the first full stop that ends a sentence."""
     paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
     return re.split(r"(?<=[.!?])\s(?=[A-Z`])", paragraph)[0]
-
-
-def _read(path: Path, dotted: str) -> Module:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    public = tuple(
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-    )
-    imports = frozenset(
-        node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module
-    )
-    return Module(dotted, first_sentence(ast.get_docstring(tree) or ""), public, imports)

@@ -45,7 +45,7 @@ class Library:
 
     @cached_property
     def lab(self) -> Lab:
-        return Lab(self.root / "qa_lab")
+        return Lab.below(self.root)
 
     @cached_property
     def bench(self) -> Bench | None:

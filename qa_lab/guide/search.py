@@ -15,6 +15,7 @@ from typing import Any
 import jieba
 
 from qa_lab.claims.manifest import BadEntry, Manifest, read_yaml
+from qa_lab.guide.lab import Lab
 
 _FORMULA = re.compile(
     r'<qa-math\b.*?<annotation encoding="application/x-tex">(.*?)</annotation>.*?</qa-math>',
@@ -134,14 +135,18 @@ def _any_in(said: str, names: tuple[str, ...]) -> bool:
     return any(_spoken(name) in said for name in names)
 
 
-def add_keywords(entries: list[dict[str, Any]], words: Vocabulary, manifest: Manifest) -> None:
+def add_keywords(
+    entries: list[dict[str, Any]], words: Vocabulary, manifest: Manifest, lab: Lab
+) -> None:
     """Give the index's sections the field `keywords`, which is searched and never shown."""
-    questions = {f"{question.path}/": question for question in manifest.published}
+    pages = {f"{q.path}/": (q.short, words.keywords.get(q.slug, ())) for q in manifest.published}
+    for room in lab.rooms:
+        pages |= {f"{module.path}/": (room.title, ()) for module in room.modules}
     for entry in entries:
-        title, more = entry["title"], []
-        if question := questions.get(entry["location"]):
-            more = [question.short.en, *jieba.cut(question.short.zh)]
-            title = f"{title} / {question.short.en} / {question.short.zh}"
-            more += words.keywords.get(question.slug, ())
-        if found := dict.fromkeys([*words.of_title(title), *more]):
+        title, found = entry["title"], []
+        if entry["location"] in pages:
+            short, more = pages[entry["location"]]
+            title = f"{title} / {short.en} / {short.zh}"
+            found = [short.en, *jieba.cut(short.zh), *more]
+        if found := dict.fromkeys([*words.of_title(title), *found]):
             entry["keywords"] = "\u200b".join(found)  # the sign at which Material parts Chinese

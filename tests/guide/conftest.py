@@ -108,6 +108,16 @@ def _helper():
 '''
 
 
+SMALL = '''"""Small · 小.
+
+Numbers that `tens` knows,
+all of them.
+"""
+
+from qa_lab.transformer.small.tens import Number, Tens, ten
+'''
+
+
 OTHERS = '''"""Other tens."""
 
 
@@ -159,7 +169,7 @@ def shelf(tmp_path_factory) -> Path:
         ("transformer/__init__", ""),
         ("transformer/large/__init__", '"""Large · 大.\n\nNumbers."""'),
         ("transformer/large/other_tens", OTHERS),
-        ("transformer/small/__init__", '"""Small · 小."""'),
+        ("transformer/small/__init__", SMALL),
         ("transformer/small/tens", LAB),
         ("experiments/__init__", '"""Experiments · 实验."""'),
         ("experiments/count", '"""Counts."""'),
@@ -189,23 +199,6 @@ def page(shelf):
     return render
 
 
-def mkdocs(target: Path, config: str, *options: str) -> subprocess.CompletedProcess:
-    """Build one language into `target`, strictly, in a process of its own.
-
-    One build at a time: all of them write the cache of rendered notebooks.
-    """
-    (ROOT / "build").mkdir(exist_ok=True)
-    with FileLock(ROOT / "build" / "mkdocs.lock"):
-        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config, "-d", target]
-        return subprocess.run(
-            [*command, *options],
-            env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-
-
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Path:
     """The whole site, in a folder that is not the server's root: it must work from any path.
@@ -217,11 +210,21 @@ def site(tmp_path_factory) -> Path:
     target = shared / "server" / "some" / "base"
     with FileLock(shared / "site.lock"):
         if not (shared / "built").exists():
-            for config, folder in (("mkdocs.yml", target), ("mkdocs.zh.yml", target / "zh")):
-                done = mkdocs(folder, config)
-                assert done.returncode == 0, done.stdout + done.stderr
+            done = run("qa_lab.guide.build", "--site", str(target))
+            assert done.returncode == 0, done.stdout + done.stderr
             (shared / "built").touch()
     return target
+
+
+def run(module: str, *options: str) -> subprocess.CompletedProcess:
+    """Run a module as a program, in the repository."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *options],
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ ENOUGH = {
     ".qa-ledger tr": 8,
     ".qa-broken tr": 8,
     ".qa-chapter": 3,
-    ".jupyter-wrapper .jp-Cell": 8,
+    ".qa-output": 4,
     ".katex": 4,
     ".md-typeset p > a.qa-chip": 6,
     ".highlight code > span": 60,
@@ -162,37 +162,71 @@ def brief(violation: dict) -> tuple[str, ...]:
     return violation["id"], node["html"][:200], node["failureSummary"]
 
 
+def search(page: Page, text: str) -> list[str]:
+    """Type it into the search, and return where what is found leads, best first."""
+    query = page.locator("[data-md-component=search-query]")
+    query.press_sequentially(text)
+    return results(page)
+
+
+def results(page: Page) -> list[str]:
+    """Where what was found leads, best first."""
+    page.locator(".md-search-result__item").first.wait_for()
+    links = page.locator(".md-search-result__link").all()
+    return [link.get_attribute("href") for link in links]
+
+
 @pytest.mark.parametrize(
     ("language", "word"), [("", "variance"), ("zh/", "方差")], ids=["en", "zh"]
 )
 def test_search_finds_a_word(visit, language, word):
     with visit(language) as page:
-        query = page.locator("[data-md-component=search-query]")
-        query.press_sequentially(word)
-        query.press("End")  # an input method, too, ends with a key that goes up
-        page.locator(".md-search-result__item").first.wait_for()
-        links = page.locator(".md-search-result__link")
-        found = [links.nth(i).get_attribute("href") for i in range(links.count())]
+        found = search(page, word)
         assert any(QUESTION.path in link for link in found)
         assert not any("/notebooks/" in link for link in found)
 
 
 def test_search_finds_a_mechanism_behind_the_questions(visit):
     with visit("") as page:
-        query = page.locator("[data-md-component=search-query]")
-        query.press_sequentially("multiheadattention")
-        query.press("End")
-        page.locator(".md-search-result__item").first.wait_for()
-        links = page.locator(".md-search-result__link")
-        found = [links.nth(i).get_attribute("href") for i in range(links.count())]
+        found = search(page, "multiheadattention")
         assert any("reference/transformer/attention/multi_head/" in link for link in found)
     with visit("") as page:
-        query = page.locator("[data-md-component=search-query]")
-        query.press_sequentially("padding mask")
-        query.press("End")
-        page.locator(".md-search-result__item").first.wait_for()
-        first = page.locator(".md-search-result__link").first.get_attribute("href")
-        assert "/reference/" not in first
+        assert "/reference/" not in search(page, "padding mask")[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "first"),
+    [
+        ("-1e9", "masks/padding-mask/"),
+        ("d_k^-0.5", "attention/why-scale/"),
+        ("层归一化", "stability/layernorm-not-batchnorm/"),
+        ("KV缓存", "reference/transformer/attention/cache/"),
+    ],
+)
+@pytest.mark.parametrize("language", ["", "zh/"], ids=["en", "zh"])
+def test_search_takes_what_is_typed_for_words(visit, address, language, typed, first):
+    with visit(language) as page:
+        assert search(page, typed)[0].startswith(f"{address}{language}{first}")
+
+
+def test_text_that_comes_without_a_key_is_searched(visit):
+    with visit("") as page:
+        page.locator("[data-md-component=search-query]").focus()
+        page.keyboard.insert_text("-inf")  # as a menu's paste, or an input method
+        assert "masks/padding-mask/" in results(page)[0]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_anybody_can_read_what_is_found(visit, theme, width):
+    with visit("zh/", width, theme) as page:
+        if width < 960:
+            page.locator("header label[for=__search]").click()
+        search(page, "d_k 注意力")
+        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert overflow <= 0, f"{overflow} px wider than the screen"
+        found = Axe().run(page, context=".md-search", options=RULES).response["violations"]
+        assert [brief(violation) for violation in found] == []
 
 
 def test_the_ledger_is_filtered(visit):

@@ -3,6 +3,7 @@
 python -m tests.tools.falsify                  every edit of tests/mutants.yaml
 python -m tests.tools.falsify why-scale        those that this notebook must notice
 python -m tests.tools.falsify eps-ignored      this one
+python -m tests.tools.falsify --new            those that are new, or edited since they were tried
 python -m tests.tools.falsify --words          none: take words and order from the list
 
 A claim is believed because it can fail. For every single edit this runs the notebook that should
@@ -32,12 +33,16 @@ def main() -> int:
     if given.words:
         report([])
         return 0
-    chosen = [m for m in load_mutants() if given.which in (None, m.notebook, m.id)]
+    mutants = load_mutants()
+    tried = {trial.mutant.id for trial in recorded(mutants)} if given.new else set()
+    chosen = [m for m in mutants if given.which in (None, m.notebook, m.id) and m.id not in tried]
+    trials: list[Trial] = []
     with ThreadPoolExecutor(given.jobs) as pool:
-        trials = list(pool.map(attempt, chosen))
+        for trial in pool.map(attempt, chosen):
+            trials.append(trial)
+            report(trials)  # after each, so that an hour's work survives an interruption
     survived = [trial.mutant.id for trial in trials if not trial.claims]
     print(f"{len(trials) - len(survived)} caught, {len(survived)} survived")
-    report(trials)
     return 1 if survived or not trials else 0
 
 
@@ -51,6 +56,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("which", nargs="?", help="a notebook's slug, or a mutant's id")
     parser.add_argument("--jobs", type=int, default=1, help="how many to try at once")
+    parser.add_argument("--new", action="store_true", help="only what is not on record")
     parser.add_argument("--words", action="store_true", help="try nothing, write the record anew")
     return parser.parse_args()
 

@@ -13,6 +13,7 @@ from qa_lab.claims.manifest import LANGUAGES, Question
 from qa_lab.claims.notebooks import ROOT
 from qa_lab.guide.library import Library
 
+_WORD = re.compile(r"(?<![\w-])[a-z0-9]+(?:-[a-z0-9]+)*(?![\w-])")
 PARTS = ("docs", "notebooks", "qa_lab", "mkdocs.yml", "mkdocs.zh.yml")
 
 
@@ -44,9 +45,12 @@ def grown_guide(root: Path, times: int) -> None:
 
 def _renaming(ids: set[str], number: int) -> Callable[[str], str]:
     """A function that gives every id in a text the number of the copy."""
-    longest_first = "|".join(sorted(map(re.escape, ids), key=len, reverse=True))
-    pattern = re.compile(rf"(?<![\w-])((?:claim-|statement-)?(?:{longest_first}))(?![\w-])")
-    return lambda text: pattern.sub(rf"\1-{number}", text)
+
+    def renamed(word: re.Match) -> str:
+        id = re.sub("^(claim|statement)-", "", word[0])
+        return f"{word[0]}-{number}" if {id, word[0]} & ids else word[0]
+
+    return lambda text: _WORD.sub(renamed, text)
 
 
 def _copy_pages(root: Path, question: Question, rename: Callable[[str], str]) -> None:
@@ -82,14 +86,13 @@ def _statements(raw: list[dict[str, Any]], ids: set[str], times: int) -> None:
 
 
 def _edits(edits: dict[str, dict], ids: set[str], times: int) -> dict[str, dict]:
-    copies = {}
+    more = {}
     for number in range(2, times + 1):
         rename = _renaming(ids, number)
         for id, edit in edits.items():
-            claims = [rename(claim) for claim in edit["claims"]]
-            copies[f"{id}-{number}"] = {
-                **edit,
+            renamed = {
                 "notebook": rename(edit["notebook"]),
-                "claims": claims,
+                "claims": [rename(claim) for claim in edit["claims"]],
             }
-    return edits | copies
+            more[f"{id}-{number}"] = edit | renamed
+    return edits | more
