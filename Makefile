@@ -110,7 +110,7 @@ jitter-notebooks: $(READY)
 sample: $(READY)
 	@echo "== A sample of it again, as another processor would"
 	@$(PLAIN) $(BIN)/python -m tests.tools.machine
-	@$(PLAIN) $(UNIT) $(JITTER) -p tests.tools.sample --every 5 $(MECHANISMS)
+	@$(PLAIN) $(UNIT) -p tests.tools.sample --every 5 $(MECHANISMS)
 	@$(PLAIN) $(NBVAL) $$($(BIN)/python -m tests.tools.sample 3)
 
 build: $(READY)

@@ -652,7 +652,6 @@ def watched(residual, log):
         log.append(note)
         return note["result"]
 
-    wiring.final_norm = residual.final_norm
     return wiring
 
 
@@ -661,8 +660,9 @@ def passages(seed, residual):
     """What passed through the 12 sub-layers of an encoder and a decoder."""
     log = []
     x, memory = 2 * gaussian((3, 5, 12), seed), gaussian((3, 4, 12), seed + 1)
-    Encoder(12, 3, 24, 3, residual=watched(residual, log)).double()(x)
-    Decoder(12, 3, 24, 2, residual=watched(residual, log)).double()(x, memory)
+    parts = {"residual": watched(residual, log), "final_norm": False}
+    Encoder(12, 3, 24, 3, **parts).double()(x)
+    Decoder(12, 3, 24, 2, **parts).double()(x, memory)
     return log
 
 

@@ -98,7 +98,7 @@ def check_width(x: Tensor, width: int, name: str = "x") -> None:
     if not x.is_floating_point():
         raise TypeError(
             f"{name} must hold floating-point numbers; got {x.dtype} of shape {list(x.shape)}. "
-            "Embed ids first, and give a mask as keep=."
+            "Embed ids first, and give a mask as real= or keep=."
         )
     if not x.ndim or x.shape[-1] != width:
         raise ValueError(f"{name} must be {width} features wide; got the shape {list(x.shape)}.")

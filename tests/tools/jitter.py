@@ -10,7 +10,8 @@ except where time or memory is measured: moving a result takes both.
 
 Numbers with few binary digits stay as they are: counts, halves, zeros behind a mask, the only
 weight of a softmax over one key are exact on every processor, whatever the order. So are operations
-that round once, as IEEE 754 prescribes.
+that round once, as IEEE 754 prescribes. In half precision, where kernels sum in float32 and round
+the result once, that is moved by one unit at most.
 """
 
 import math
@@ -73,7 +74,8 @@ class Jitter(TorchDispatchMode):
         eps = torch.finfo(tensor.dtype).eps
         half_of_the_digits = 2.0 ** (math.log2(eps) // 2)
         short = torch.frexp(tensor).mantissa % half_of_the_digits == 0
-        e = torch.empty_like(tensor).uniform_(-UNITS * eps, UNITS * eps, generator=self.random)
+        most = eps if tensor.dtype in (torch.float16, torch.bfloat16) else UNITS * eps
+        e = torch.empty_like(tensor).uniform_(-most, most, generator=self.random)
         tensor.mul_(1 + e.masked_fill(short, 0.0))
 
 

@@ -27,10 +27,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from qa_lab.claims.notebooks import ROOT, read_source, sources
-from qa_lab.claims.sample import Sample, flatten
+from qa_lab.claims.seeded import sample
 
 REPORT = ROOT / "build" / "replicate.json"
 MAY_MISS = 0.01  # of the runs
@@ -96,13 +94,11 @@ def _note(runs: dict, seed: int, id: str, *, measure, bound, control, **_: Any) 
 
 def _values(measure, seed: int, changes) -> tuple[float, ...] | None:
     """The values that `prove` would judge, or None if there are none to judge."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            return Sample(tuple(flatten(measure(seed, **changes)))).values
-        except Exception as problem:
-            print(f"seed {seed}: {type(problem).__name__}: {problem}", file=sys.stderr)
-            return None
+    try:
+        return sample(measure, (seed,), changes).values
+    except Exception as problem:
+        print(f"seed {seed}: {type(problem).__name__}: {problem}", file=sys.stderr)
+        return None
 
 
 def summary(runs: Sequence[Run]) -> dict[str, Any]:

@@ -3,12 +3,29 @@
 import json
 
 import pytest
+import torch
 
 from qa_lab.claims import at_least, at_most
 from qa_lab.claims.notebooks import ROOT
 from qa_lab.guide.bench import load_bench
+from qa_lab.transformer.decoding import LanguageReader, generate
+from qa_lab.transformer.models.presets import gpt2
+from tests.comparing import assert_identical
 from tests.tools.bench import __main__ as bench
+from tests.tools.bench.bare import bare_loop
 from tests.tools.bench.comparisons import Result
+
+
+def test_the_bare_loop_writes_what_the_lab_writes():
+    torch.manual_seed(0)
+    model = gpt2(vocab_size=29, d_model=24, n_heads=3, d_ff=31, n_layers=2, max_length=40).eval()
+    for parameter in model.parameters():
+        parameter.data.copy_(torch.randn_like(parameter))
+    prompt = torch.randint(29, (1, 5))
+    ours = generate(LanguageReader(model), prompt, end_id=None, pad_id=0, max_new_tokens=20)
+    assert_identical(bare_loop(model)(prompt, 20), ours)
+    assert len(set(ours[0].tolist())) > 1
+
 
 WORDS = {"en": "A layer", "zh": "一层"}
 RESULTS = {

@@ -35,6 +35,17 @@ def test_jitter_moves_a_product_by_a_few_units_in_the_last_place(dtype):
     assert units.median() > 1 and units.max() <= UNITS + 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_jitter_moves_half_precision_by_one_unit_in_the_last_place(dtype):
+    torch.manual_seed(0)
+    x, y = torch.randn(13, 11).to(dtype), torch.randn(11, 17).to(dtype)
+    exact = x @ y
+    with Jitter():
+        moved = x @ y
+    units = ((moved.double() - exact.double()) / exact.double()).abs() / torch.finfo(dtype).eps
+    assert 0.4 < units.max() <= 1.5  # the product with 1 + e is rounded, too
+
+
 def test_jitter_leaves_what_no_processor_rounds():
     keep, x = torch.tensor([True, False, True]), torch.randn(3)
     with Jitter():

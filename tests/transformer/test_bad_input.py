@@ -448,7 +448,7 @@ VECTORS = {
     "a mask where the memory goes": (
         lambda: attend()(x(), yes(5, 5)),
         "TypeError: memory must hold floating-point numbers; got torch.bool of shape [5, 5]. Embed "
-        "ids first, and give a mask as keep=",
+        "ids first, and give a mask as real= or keep=",
     ),
     "no memory": (lambda: attend()(x(), x(2, 0, 22)), "memory holds no token"),
     "a memory of one row for a batch": (

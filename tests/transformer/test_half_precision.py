@@ -23,6 +23,7 @@ import qa_lab.transformer
 from qa_lab.transformer.attention import LinearState, elu_plus_one, linear_attention_step
 from qa_lab.transformer.layers import layer_norm, rms_norm
 from qa_lab.transformer.rivals import causal_mean
+from tests.comparing import assert_identical
 from tests.transformer.half_precision import CASES, ELSEWHERE, Case
 
 HALVES = [torch.float16, torch.bfloat16]
@@ -119,8 +120,9 @@ def assert_rounded(ours: Tensor, exact: Tensor, within: float, eps: float) -> No
     smallest = torch.finfo(ours.dtype).smallest_normal
     exact = torch.where(exact.abs() > torch.finfo(ours.dtype).max, exact.sign() * torch.inf, exact)
     ours, finite = ours.double(), exact.isfinite()
-    assert torch.equal(ours.isfinite(), finite), f"{int((~ours.isfinite()).sum())} not finite"
-    assert torch.equal(ours[~finite], exact[~finite])  # -inf says: ruled out
+    lost = int((finite & ~ours.isfinite()).sum())
+    assert not lost, f"{lost} not finite"
+    assert_identical(ours[~finite], exact[~finite], "infinities: -inf says what is ruled out")
     ours, exact = ours[finite], exact[finite]
     # Below the smallest normal number the spacing is no longer relative.
     unit = eps * (exact.abs() + exact.square().mean().sqrt() + smallest)
@@ -134,7 +136,7 @@ def check(case: Case, dtype: torch.dtype) -> None:
     exact = converted(halves, torch.float64)
     for ours, theirs in zip(run(*halves), run(*exact), strict=True):
         if not theirs.is_floating_point():
-            assert torch.equal(ours, theirs)
+            assert_identical(ours, theirs)
         elif case.wide and ours.dtype != dtype:
             assert ours.dtype in (torch.float32, torch.float64)
             wide = case.float32_within is not None

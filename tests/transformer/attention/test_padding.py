@@ -41,10 +41,10 @@ def test_nothing_leaves_the_device_of_its_input():
 
 def test_padding_that_would_be_read_is_refused(monkeypatch):
     monkeypatch.setattr(padding, "count_real", unwrap(count_real))
-    with pytest.raises(ValueError, match=r"row 1 of keep has a real token to the right"):
+    with pytest.raises(ValueError, match=r"row 1 of real has a real token to the right"):
         real_lengths(HOLES, X)
     for count in unwrap(real_lengths), unwrap(count_real):
-        with pytest.raises(ValueError, match=r"row 2 of keep has no real token"):
+        with pytest.raises(ValueError, match=r"row 2 of real has no real token"):
             count(torch.cat([RIGHT[:2], ~RIGHT[1:2]]), X)
         with pytest.raises(TypeError, match=r"torch\.bool.*got torch\.int64"):
             count(RIGHT.long(), X)

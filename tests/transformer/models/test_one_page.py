@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from qa_lab.transformer.models import one_page, presets
+from tests.comparing import assert_differs, assert_identical, assert_same
 
 SIZES = (17, 22, 2, 13, 3, 7)
 
@@ -59,10 +60,11 @@ def test_a_text_is_drawn_from_the_labs_probabilities(pair, temperature):
     for _ in range(6):
         last = lab(expected[:, -7:])[:, -1] / temperature
         expected = torch.cat([expected, torch.multinomial(last.softmax(-1), 1)], dim=1)
-    assert text.tolist() == expected.tolist()
+    assert_identical(text, expected)
     assert not text.requires_grad and text.shape == (3, 10)
     torch.manual_seed(7)
-    assert one_page.generate(page, start, 6, 30.0).tolist() != text.tolist()
+    hotter = one_page.generate(page, start, 6, 30.0)
+    assert_differs(hotter.double(), text.double())
 
 
 def test_the_first_weights_are_those_of_gpt2():
@@ -74,7 +76,7 @@ def test_the_first_weights_are_those_of_gpt2():
             std = small if "W_O" in name or "W_2" in name else 0.02
             assert 0.95 < parameter.std() / std < 1.05, name
         else:
-            assert (parameter == (0 if name.endswith("bias") else 1)).all(), name
+            assert_same(parameter, torch.full_like(parameter, not name.endswith("bias")))
 
 
 def test_it_imports_nothing_but_torch():

@@ -110,7 +110,7 @@ def test_what_cannot_be_read_is_refused():
     classifier, lm = BagOfWords(VOCAB, CLASSES, D, D_FF), BagOfWordsLM(VOCAB, D, D_FF)
     with pytest.raises(ValueError, match="row 1 of real has no real token"):
         classifier(ids, torch.tensor([True, False, True])[:, None].expand(-1, LENGTH))
-    with pytest.raises(ValueError, match=r"row 1 of keep .* pad on the right"):
+    with pytest.raises(ValueError, match=r"row 1 of real .* pad on the right"):
         lm(ids, HOLES)
     for model in classifier, lm:
         with pytest.raises(ValueError, match="vocabulary"):

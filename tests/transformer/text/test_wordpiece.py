@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -15,11 +15,13 @@ from qa_lab.transformer.text import (
     WordPiece,
     bert_words,
     continued_characters,
+    joined_pieces,
     likelihood_ratio,
     log_likelihood_gain,
     longest_matches,
     merge_pair,
     pair_frequency,
+    tidied_pieces,
     train_wordpiece,
 )
 
@@ -73,6 +75,25 @@ def test_one_word_is_cut_as_tokenizers_cuts_it(vocabulary, word):
 def test_any_ids_decode_as_tokenizers_decodes_them(ids):
     vocabulary = [UNK, "a", "##a", "##b", "中", "##", "#"]
     assert WordPiece(vocabulary).decode(ids) == their_wordpiece(vocabulary).decode(ids)
+
+
+READ = [
+    *["low", "##er", "##", "#", ".", "?", "!", ",", "'", "a ' b", "x 'm", "n't", "'m", "do not"],
+    *["'s", "'ve", "'re", "do", "not", "a . b ##c", "##'s", "## ."],
+]
+
+
+@pytest.mark.parametrize("read, cleanup", [(joined_pieces, False), (tidied_pieces, True)])
+@given(st.lists(st.sampled_from(READ), max_size=8))
+@example(READ)
+@example(["low", *READ])
+def test_pieces_are_read_as_tokenizers_reads_them(read, cleanup, tokens):
+    assert read(tokens) == decoders.WordPiece(cleanup=cleanup).decode(tokens)
+
+
+def test_english_marks_stand_close_only_where_asked():
+    tokens = ["it", "'s", "low", "##er", "!"]
+    assert joined_pieces(tokens) == "it 's lower !" and tidied_pieces(tokens) == "it's lower!"
 
 
 def test_the_longest_piece_wins_even_where_it_ends_badly():

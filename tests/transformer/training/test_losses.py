@@ -161,7 +161,7 @@ def test_shapes_and_masks_that_do_not_fit_are_refused(targets):
         ValueError, match=r"\[3, 7, 17\], targets .* = \[3, 6\] and real = \[3, 6\]"
     ):
         go(logits, targets[:, :6])
-    with pytest.raises(ValueError, match=r"keep = \[3, 1\] do not fit together"):
+    with pytest.raises(ValueError, match=r"real = \[3, 1\] do not fit together"):
         go(logits, targets, torch.ones(3, 1, dtype=torch.bool))
     with pytest.raises(ValueError, match="do not fit together"):
         go(logits[:2], targets, torch.ones(3, 7, dtype=torch.bool))
