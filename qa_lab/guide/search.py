@@ -49,14 +49,13 @@ _SIGNS = {
     r"\quad": "",
 }
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-_DRESS = re.compile(
-    r"\\(?:begin|end)\{\w+\*?\}|\\(?:text|operatorname|math\w+|tilde|hat|underbrace)\b\*?"
-)
+_FRAME = re.compile(r"\\(?:begin|end)\{\w+\*?\}")
 _SPACES = re.compile(r"\\[,;:!\\ ]|[&~\s]")
-_INNERMOST = (  # in this order: the last would take the braces from the others
+_BRACES = (
     (re.compile(r"\\[td]?frac\s*(?:\{([^{}]*)\}|(\w))\s*(?:\{([^{}]*)\}|(\w))"), r"\1\2/\3\4"),
-    (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"√\1"),
-    (re.compile(r"(?<!\\)\{([^{}]*)(?<!\\)\}"), r"\1"),
+    (re.compile(r"\\sqrt\s*(?:\{([^{}]*)\}|(\w))"), r"√\1\2"),
+    (re.compile(r"\\(?:text|operatorname|math\w+|tilde|hat|underbrace)\*?\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"(?<![\w}\\])\{([^{}]*)\}|(?<=[_^])\{([^{}]*)\}"), r"\1\2"),
 )
 
 
@@ -65,16 +64,16 @@ def plain_formula(tex: str) -> str:
 
     Good enough to be found and to be recognised. A command that has no sign keeps its name.
     """
-    tex = _COMMAND.sub(lambda command: _SIGNS.get(command[0], command[0]), _DRESS.sub("", tex))
-    tex = _from_within(" ".join(_SPACES.sub(" ", tex).split()))
-    return tex.replace("\\", "")
+    tex = _COMMAND.sub(lambda command: _SIGNS.get(command[0], command[0]), _FRAME.sub("", tex))
+    return _unbraced(" ".join(_SPACES.sub(" ", tex).split())).replace("\\", "")
 
 
-def _from_within(tex: str) -> str:
-    for pattern, plain in _INNERMOST:
+def _unbraced(tex: str) -> str:
+    """Without the braces that can be done without, from the innermost on."""
+    for pattern, plain in _BRACES:
         tex, found = pattern.subn(plain, tex)
         if found:
-            return _from_within(tex)
+            return _unbraced(tex)
     return tex
 
 

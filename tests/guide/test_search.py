@@ -188,8 +188,12 @@ def test_a_word_itself_outweighs_what_begins_with_it():
             r"\operatorname{softmax}_{\text{key}}(S), \quad c = d_k^{-0.5}",
             "softmax_key(S), c = d_k^-0.5",
         ),
-        (r"\tfrac14 \left(\max x\right)^2 \le \infty", "1/4 (max x)^2 ≤ ∞"),
+        (r"\tfrac14 \sqrt6 \left(\max x\right)^2 \le \infty", "1/4 √6 (max x)^2 ≤ ∞"),
         (r"\begin{gathered} a &= b,\\ \{c\} \end{gathered}", "a = b, {c}"),
+        (
+            r"\mathrm{gain} \frac{x_{\text{in}} - \mathrm{mu}}{\sqrt{\mathrm{sigma}^{2} + 1}}",
+            "gain x_in - mu/√sigma^2 + 1",
+        ),
         (r"\frac{a}{\frac{b}{c}} \mathbb{E}[x]\,y", "a/b/c E[x] y"),
     ],
 )
