@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
@@ -83,7 +84,7 @@ def keep_top_p(logits: Float[Tensor, "*batch vocab"], p: float) -> Float[Tensor,
         return logits
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
     share = at_least_float32(ordered).softmax(dim=-1)
-    before = share.cumsum(dim=-1) - share  # held by the likelier ones
+    before = F.pad(share.cumsum(dim=-1)[..., :-1], (1, 0))  # held by the likelier ones
     p = max(p, torch.finfo(share.dtype).tiny)  # a share that rounds to 0 would rule out every token
     outside = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= p)
     return logits.masked_fill(outside, -torch.inf)
