@@ -221,7 +221,7 @@ def test_text_that_comes_without_a_key_is_searched(visit):
 def test_anybody_can_read_what_is_found(visit, theme, width):
     with visit("zh/", width, theme) as page:
         if width < 960:
-            page.locator("header label[for=__search]").click()
+            page.locator("header label.md-header__button[for=__search]").click()
         search(page, "d_k 注意力")
         overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert overflow <= 0, f"{overflow} px wider than the screen"
